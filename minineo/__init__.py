@@ -1,0 +1,1 @@
+"""GPT-Neo that a person can read, run, trust and teach from."""

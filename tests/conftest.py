@@ -1,0 +1,29 @@
+"""Fixtures and options that all tests share."""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+import pytest
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--no-skips", action="store_true", help="a skipped test counts as a failure (used in CI)")
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]):  # noqa: ARG001
+    outcome = yield
+    report = outcome.get_result()
+    if report.skipped and item.config.getoption("--no-skips"):
+        report.outcome = "failed"
+
+
+def require(name: str) -> ModuleType:
+    """Import an oracle, or skip the test with a reason that says what to install."""
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        hint = "pip install --no-deps openai-whisper" if name == "whisper" else 'pip install -e ".[oracle]"'
+        pytest.skip(f"{name} is not installed: {hint}")
