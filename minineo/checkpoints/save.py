@@ -1,0 +1,131 @@
+"""Save weights as Hugging Face transformers does: one file, or shards with an index, old or new but never a mixture."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from tqdm import tqdm
+
+from minineo.arrays import Array
+from minineo.checkpoints.directory import INDEX_NAME, WEIGHTS_NAME
+from minineo.checkpoints.safetensors_file import temporary_beside, write_safetensors
+
+SHARD_NAME = re.compile(r"model-\d{5}-of-\d{5}\.safetensors")
+UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+
+
+def save_state_dict(
+    params: Mapping[str, Array], directory: str | os.PathLike[str], max_shard_size: int | str = "50GB"
+) -> None:
+    """Write a model's parameters into a directory, replacing the weights that it holds.
+
+    Everything is first written under temporary names, then renamed, then what is left of an earlier save is removed.
+    A save that fails or is interrupted while it writes leaves the earlier one as it was.
+
+    Args:
+        params: arrays by name, which may be views of the very files that are replaced.
+        directory: made if it is not there.
+        max_shard_size: bytes per file, or a string such as "5GB" or "200MB" (powers of 1000); one tensor alone may
+            take more.
+
+    Raises:
+        ValueError: when `max_shard_size` is not a size.
+        TypeError: when an array's dtype cannot be saved.
+    """
+    shards = split_into_shards({name: array.nbytes for name, array in params.items()}, parse_size(max_shard_size))
+    directory = Path(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+
+    staged: dict[Path, Path] = {directory / file: temporary_beside(directory / file) for file in shards}
+    index_path = directory / INDEX_NAME
+    if len(shards) > 1:
+        staged[index_path] = temporary_beside(index_path)
+    try:
+        for file, names in tqdm(shards.items(), desc="Writing model shards", unit="file", disable=len(shards) == 1):
+            write_safetensors({name: params[name] for name in names}, staged[directory / file])
+        if len(shards) > 1:
+            _write_index(params, shards, staged[index_path])
+        if len(shards) > 1 and any(path.exists() for path in staged if path != index_path):
+            index_path.unlink(missing_ok=True)  # as many shards as before: the old index must never see a new shard
+        for path, temporary in staged.items():
+            os.replace(temporary, path)
+    finally:
+        for temporary in staged.values():
+            temporary.unlink(missing_ok=True)
+    _remove_stale(directory, keep={path.name for path in staged})
+
+
+def split_into_shards(sizes: Mapping[str, int], max_shard_size: int) -> dict[str, list[str]]:
+    """Distribute tensors over files in their order, starting a new file when the next tensor would not fit.
+
+    A tensor larger than `max_shard_size` gets a file of its own, while the file begun before it goes on being filled,
+    as in transformers.
+
+    Args:
+        sizes: bytes of each tensor.
+        max_shard_size: bytes.
+
+    Returns:
+        The names of the tensors in each file, by the file's name.
+    """
+    shards: list[list[str]] = []
+    current: list[str] = []
+    filled = 0
+    for name, size in sizes.items():
+        if size > max_shard_size:
+            shards.append([name])
+            continue
+        if filled + size > max_shard_size:
+            shards.append(current)
+            current, filled = [], 0
+        current.append(name)
+        filled += size
+    if current or not shards:
+        shards.append(current)
+    if len(shards) == 1:
+        return {WEIGHTS_NAME: shards[0]}
+    return {f"model-{i:05d}-of-{len(shards):05d}.safetensors": names for i, names in enumerate(shards, start=1)}
+
+
+def parse_size(size: int | str) -> int:
+    """Turn a number of bytes, or a string such as "5GB", "200MB" or "20KB" (powers of 1000), into bytes.
+
+    Raises:
+        ValueError: for anything else.
+    """
+    if isinstance(size, str):
+        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]B)\s*", size, re.IGNORECASE)
+        bytes_ = int(float(match[1]) * UNITS[match[2].upper()]) if match else 0
+    else:
+        bytes_ = size if type(size) is int else 0
+    if bytes_ <= 0:
+        raise ValueError(f'max_shard_size is {size!r}, expected a positive number of bytes or a string such as "5GB"')
+    return bytes_
+
+
+def _write_index(params: Mapping[str, Array], shards: Mapping[str, list[str]], path: Path) -> None:
+    index = {
+        "metadata": {
+            "total_parameters": sum(int(array.size) for array in params.values()),
+            "total_size": sum(int(array.nbytes) for array in params.values()),
+        },
+        "weight_map": {name: file for file, names in shards.items() for name in names},
+    }
+    with path.open("w", encoding="utf-8", newline="\n") as file:
+        file.write(json.dumps(index, indent=2, sort_keys=True) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _remove_stale(directory: Path, keep: set[str]) -> None:
+    """Remove what an earlier save left: the index first, so that it never names a shard that is gone."""
+    names = {INDEX_NAME: None, WEIGHTS_NAME: None} | dict.fromkeys(
+        path.name for path in directory.iterdir() if SHARD_NAME.fullmatch(path.name)
+    )
+    for name in names:
+        if name not in keep:
+            (directory / name).unlink(missing_ok=True)
