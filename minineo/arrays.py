@@ -1,6 +1,26 @@
-"""What this package means by an array: NumPy, CuPy, JAX, or anything else that follows the array API standard."""
+"""What this package means by an array: NumPy's, CuPy's, JAX's, or any other that follows the array API standard."""
+
+from __future__ import annotations
 
 from typing import Any
 
+from array_api_compat import array_namespace
+
+# Functions take their array namespace from their arguments, `xp = array_namespace(x)`, never from a global switch.
 Array = Any
-"""An array of any library. Functions take their array namespace from their arguments, never from a global switch."""
+
+
+def at_least_float32(x: Array) -> Array:
+    """Widen 16-bit floats to float32; wider ones come back as they are.
+
+    Sums, exponentials and differences of nearly equal numbers need more digits than 16-bit floats have.
+    """
+    xp = array_namespace(x)
+    return xp.astype(x, xp.result_type(x, xp.float32), copy=False)
+
+
+def take_rows(table: Array, indices: Array) -> Array:
+    """Rows of a table (N, D) by an integer array of any shape: (..., D). Indices are not checked."""
+    xp = array_namespace(table, indices)
+    rows = xp.take(table, xp.reshape(indices, (-1,)), axis=0)
+    return xp.reshape(rows, (*indices.shape, *table.shape[1:]))

@@ -1,0 +1,1 @@
+"""The reference layers: pure functions of arrays, one page each, written to be read."""

@@ -1,0 +1,72 @@
+"""Causal self-attention (Vaswani et al. 2017), global or within a window, as GPT-Neo has it (Black et al. 2021).
+
+Two things set GPT-Neo apart. Scores are *not* divided by the square root of the head size. And in a local layer a
+position sees only the `window` latest positions, itself among them (after Child et al. 2019); layers alternate between
+local and global, so that what is too far away for one layer arrives through the next.
+
+Dimensions: B batch, H heads, T new positions (queries), S positions seen (keys: those cached, then the new ones),
+d head size, D = H * d hidden size.
+"""
+
+from __future__ import annotations
+
+import math
+
+from array_api_compat import array_namespace
+
+from minineo.arrays import Array, at_least_float32
+from minineo.layers.softmax import softmax
+from minineo.tap import Tap, no_tap
+
+
+def split_heads(x: Array, num_heads: int) -> Array:
+    """Give each head its own slice of the hidden size: (B, T, D) -> (B, H, T, d)."""
+    xp = array_namespace(x)
+    B, T, D = x.shape
+    return xp.permute_dims(xp.reshape(x, (B, T, num_heads, D // num_heads)), (0, 2, 1, 3))
+
+
+def merge_heads(x: Array) -> Array:
+    """Put the heads side by side again: (B, H, T, d) -> (B, T, D)."""
+    xp = array_namespace(x)
+    B, H, T, d = x.shape
+    return xp.reshape(xp.permute_dims(x, (0, 2, 1, 3)), (B, T, H * d))
+
+
+def visible(T: int, S: int, window: int | None, like: Array) -> Array:
+    """Which keys each query may look at: (T, S) booleans, in the array library and on the device of `like`.
+
+    The queries are the last T of the S positions. Position i sees position j where 0 <= i - j, and in a local layer
+    i - j < window.
+
+    >>> visible(4, 4, 2, np.zeros(1)).astype(int)
+    array([[1, 0, 0, 0],
+           [1, 1, 0, 0],
+           [0, 1, 1, 0],
+           [0, 0, 1, 1]])
+    """
+    xp = array_namespace(like)
+    positions = xp.arange(S, device=like.device)
+    distance = positions[S - T :, None] - positions[None, :]
+    return distance >= 0 if window is None else (distance >= 0) & (distance < window)
+
+
+def attention(q: Array, k: Array, v: Array, visible: Array, real: Array | None = None, tap: Tap = no_tap) -> Array:
+    """Mix the values of the positions that each position looks at, in the proportions that its scores give.
+
+    q (B, H, T, d), k and v (B, H, S, d), visible (T, S) booleans, real (B, S) booleans that are False at padding,
+    or None where there is none -> (B, H, T, d).
+
+    Intermediates: `scores` after masking and `pattern`, both (B, H, T, S) and never narrower than float32; `z` is the
+    result.
+    """
+    xp = array_namespace(q, k, v)
+    # float32 whatever the weights are: unscaled scores overflow float16
+    scores = at_least_float32(q) @ xp.matrix_transpose(at_least_float32(k))
+    if real is not None:
+        # Padding gets the smallest number there is rather than -inf: a row in which all is padding (nobody reads it)
+        # then mixes evenly instead of dividing zero by zero.
+        scores = xp.where(real[:, None, None, :], scores, float(xp.finfo(scores.dtype).min))
+    scores = tap("scores", xp.where(visible, scores, -math.inf))
+    pattern = tap("pattern", softmax(scores))
+    return tap("z", xp.astype(pattern, v.dtype, copy=False) @ v)

@@ -1,0 +1,50 @@
+"""Losses: how far the logits are from the labels, as one number, averaged as PyTorch averages.
+
+Dimensions: V classes (the vocabulary, for a language model).
+"""
+
+from __future__ import annotations
+
+import math
+
+from array_api_compat import array_namespace
+
+from minineo.arrays import Array, at_least_float32
+from minineo.layers.softmax import log_softmax
+
+
+def cross_entropy(logits: Array, labels: Array, ignore_index: int = -100) -> Array:
+    """Mean of -log softmax(logits)[label], in nats, over the labels that are not `ignore_index`.
+
+    logits (..., V), labels (...) of integers in 0 ... V - 1, or `ignore_index` -> scalar; NaN if all are ignored,
+    as in PyTorch.
+    """
+    xp = array_namespace(logits, labels)
+    kept = labels != ignore_index
+    indices = xp.where(kept, labels, xp.zeros_like(labels))
+    log_probabilities = log_softmax(at_least_float32(logits))
+    losses = -xp.take_along_axis(log_probabilities, indices[..., None], axis=-1)[..., 0]
+    total = xp.sum(xp.where(kept, losses, xp.zeros_like(losses)))
+    count = xp.sum(xp.astype(kept, losses.dtype))
+    return xp.where(count > 0.0, total / xp.where(count > 0.0, count, xp.ones_like(count)), math.nan)
+
+
+def mean_squared_error(predictions: Array, labels: Array) -> Array:
+    """Mean of the squared differences: two arrays of one shape -> scalar."""
+    xp = array_namespace(predictions, labels)
+    wide = at_least_float32(predictions)
+    difference = wide - xp.astype(labels, wide.dtype, copy=False)
+    return xp.mean(difference * difference)
+
+
+def binary_cross_entropy(logits: Array, labels: Array) -> Array:
+    """Mean of -log sigmoid(logit) where the label is 1 and of -log(1 - sigmoid(logit)) where it is 0, in nats.
+
+    Two arrays of one shape -> scalar. Labels in between weigh the two.
+    """
+    xp = array_namespace(logits, labels)
+    wide = at_least_float32(logits)
+    targets = xp.astype(labels, wide.dtype, copy=False)
+    # log(1 + exp(x)) as max(x, 0) + log(1 + exp(-|x|)): the exponential cannot overflow
+    log_partition = xp.where(wide > 0.0, wide, xp.zeros_like(wide)) + xp.log1p(xp.exp(-xp.abs(wide)))
+    return xp.mean(log_partition - wide * targets)

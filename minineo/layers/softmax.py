@@ -1,0 +1,25 @@
+"""Softmax: numbers of any size become positive ones that sum to one, in the proportions of their exponentials."""
+
+from __future__ import annotations
+
+from array_api_compat import array_namespace
+
+from minineo.arrays import Array
+
+
+def softmax(x: Array) -> Array:
+    """Normalise the exponentials of the last axis: x (..., N) -> (..., N).
+
+    An entry of -inf becomes exactly 0; each row needs one entry that is finite.
+    """
+    xp = array_namespace(x)
+    # a shift of the whole row changes nothing, and without it exp overflows
+    exponentials = xp.exp(x - xp.max(x, axis=-1, keepdims=True))
+    return exponentials / xp.sum(exponentials, axis=-1, keepdims=True)
+
+
+def log_softmax(x: Array) -> Array:
+    """Logarithm of the softmax of the last axis, without the rounding of computing one and then the other."""
+    xp = array_namespace(x)
+    shifted = x - xp.max(x, axis=-1, keepdims=True)
+    return shifted - xp.log(xp.sum(xp.exp(shifted), axis=-1, keepdims=True))

@@ -1,0 +1,72 @@
+"""Key-value cache: keys and values of the positions already seen, so that a continuation computes only new ones.
+
+Dimensions: B batch, H heads, S positions kept, T new positions, d head size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from array_api_compat import array_namespace
+
+from minineo.arrays import Array
+
+KeysAndValues = tuple[Array, Array]
+
+
+@dataclass(frozen=True)
+class Cache:
+    """What a forward pass leaves for the next: per layer the keys and values (B, H, S, d), and the positions seen.
+
+    Nothing is ever written into a cache. Each forward pass makes a new one, and the one that it was given can be
+    continued in another way. A local layer keeps the `window_size - 1` latest positions: the next position sees
+    those and itself.
+    """
+
+    layers: tuple[KeysAndValues, ...]
+    length: int
+
+    def get_seq_length(self) -> int:
+        """Number of positions seen so far, padding included (a local layer may have dropped some of them)."""
+        return self.length
+
+    def select(self, rows: Array) -> Cache:
+        """The cache of some rows of the batch, in the order of the integer array `rows`, repeats allowed."""
+        xp = array_namespace(rows, *self.layers[0])
+        return Cache(tuple((xp.take(k, rows, axis=0), xp.take(v, rows, axis=0)) for k, v in self.layers), self.length)
+
+    def __len__(self) -> int:
+        """Number of layers, as of the tuple of pairs that Hugging Face's models once returned."""
+        return len(self.layers)
+
+    def __getitem__(self, layer: int) -> KeysAndValues:
+        return self.layers[layer]
+
+    def __iter__(self) -> Iterator[KeysAndValues]:
+        return iter(self.layers)
+
+
+def kept_positions(seen: int, window: int | None) -> int:
+    """How many of the positions seen so far a layer keeps: all, or those that the next position can still see."""
+    return seen if window is None else min(seen, window - 1)
+
+
+def append(past: KeysAndValues | None, k: Array, v: Array) -> KeysAndValues:
+    """Put new keys and values (B, H, T, d) after those of the past."""
+    if past is None:
+        return k, v
+    xp = array_namespace(k, *past)
+    return xp.concat([past[0], k], axis=2), xp.concat([past[1], v], axis=2)
+
+
+def forget(kv: KeysAndValues, window: int | None) -> KeysAndValues:
+    """Drop the oldest positions, which no later query of this layer can see."""
+    S = kv[0].shape[2]
+    first = S - kept_positions(S, window)
+    if first == 0:
+        return kv
+    xp = array_namespace(*kv)
+    k, v = kv
+    # copies, since a view would keep the dropped positions in memory
+    return xp.asarray(k[:, :, first:, :], copy=True), xp.asarray(v[:, :, first:, :], copy=True)

@@ -1,0 +1,152 @@
+"""Checks of a model's inputs, so that a mistake is named where it was made and not ten layers below."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from array_api_compat import array_namespace, is_array_api_obj
+
+from minineo.arrays import Array
+from minineo.config import GPTNeoConfig
+from minineo.model.cache import Cache
+from minineo.model.heads import problem_type
+
+
+def check_inputs(
+    config: GPTNeoConfig,
+    weight: Array,
+    input_ids: Array | None,
+    attention_mask: Array | None,
+    position_ids: Array | None,
+    token_type_ids: Array | None,
+    inputs_embeds: Array | None,
+    past_key_values: Cache | None,
+) -> None:
+    """Raise ValueError or TypeError for inputs that the transformer cannot take; `weight` is any of its parameters."""
+    if (input_ids is None) == (inputs_embeds is None):
+        raise ValueError("Pass exactly one of input_ids and inputs_embeds.")
+    arrays = {
+        "input_ids": input_ids,
+        "attention_mask": attention_mask,
+        "position_ids": position_ids,
+        "token_type_ids": token_type_ids,
+        "inputs_embeds": inputs_embeds,
+    }
+    for name, array in arrays.items():
+        check_library(name, array, weight)
+    if input_ids is not None:
+        check_ids("input_ids", input_ids, config.vocab_size, "vocab_size")
+        B, T = _two("input_ids", input_ids)
+    else:
+        B, T = _check_embeds(inputs_embeds, config.hidden_size)
+    past = _check_past(past_key_values, B, config.num_layers)
+    if position_ids is None and past + T > config.max_position_embeddings:
+        raise ValueError(
+            f"The input has {past + T} positions ({past} cached and {T} new), but the model has "
+            f"max_position_embeddings = {config.max_position_embeddings}. Shorten the text."
+        )
+    if attention_mask is not None and tuple(attention_mask.shape) != (B, past + T):
+        raise ValueError(
+            f"attention_mask: received shape {tuple(attention_mask.shape)}, expected {(B, past + T)}: "
+            f"one entry for each of {past} cached and {T} new positions."
+        )
+    if position_ids is not None:
+        check_ids("position_ids", position_ids, config.max_position_embeddings, "max_position_embeddings")
+        _check_shape("position_ids", position_ids, [(B, T), (1, T)])
+    if token_type_ids is not None:
+        check_ids("token_type_ids", token_type_ids, config.vocab_size, "vocab_size")
+        _check_shape("token_type_ids", token_type_ids, [(B, T)])
+
+
+def check_library(name: str, array: Any, weight: Array) -> None:
+    """Raise TypeError unless `array` (None passes) comes from the array library of the model's parameters."""
+    if array is None:
+        return
+    if not is_array_api_obj(array):
+        raise TypeError(f"{name}: received a {type(array).__name__}, expected an array, such as np.array([[1, 2, 3]]).")
+    if array_namespace(array) is not array_namespace(weight):
+        raise TypeError(
+            f"{name}: received an array of {type(array).__module__}, but the model's parameters are of "
+            f"{type(weight).__module__}. Convert one to the other's library."
+        )
+
+
+def check_ids(name: str, ids: Array, below: int, limit_name: str) -> None:
+    """Raise unless `ids` holds integers in 0 ... below - 1 (a negative one would silently count from the end)."""
+    xp = array_namespace(ids)
+    if not xp.isdtype(ids.dtype, "integral"):
+        raise TypeError(f"{name}: received dtype {ids.dtype}, expected integers.")
+    if 0 in ids.shape:
+        raise ValueError(f"{name}: received shape {tuple(ids.shape)}, expected at least one token.")
+    lowest, highest = int(xp.min(ids)), int(xp.max(ids))
+    if lowest < 0 or highest >= below:
+        raise ValueError(
+            f"{name}: received {lowest if lowest < 0 else highest}, expected 0 ... {below - 1} "
+            f"({limit_name} is {below})."
+        )
+
+
+def check_labels(name: str, labels: Array, shape: tuple[int, ...], num_classes: int) -> None:
+    """Raise unless `labels` holds integers in 0 ... num_classes - 1, or -100 where there is none, in that shape."""
+    xp = array_namespace(labels)
+    _check_shape(name, labels, [shape])
+    if not xp.isdtype(labels.dtype, "integral"):
+        raise TypeError(f"{name}: received dtype {labels.dtype}, expected integers.")
+    wrong = (labels != -100) & ((labels < 0) | (labels >= num_classes))
+    if bool(xp.any(wrong)):
+        found = int(xp.max(xp.where(wrong, xp.abs(labels), xp.zeros_like(labels))))
+        raise ValueError(
+            f"{name}: found a label of magnitude {found}, expected 0 ... {num_classes - 1}, or -100 to ignore it."
+        )
+
+
+def check_classification_labels(labels: Array, batch: int, config: GPTNeoConfig) -> None:
+    """Raise unless `labels` suits the kind of sequence classification that the configuration asks for."""
+    xp = array_namespace(labels)
+    problem, C = problem_type(config, labels), config.num_labels
+    one_each = [(batch,), (batch, 1)]
+    if problem == "single_label_classification":
+        _check_shape("labels", labels, one_each)
+        check_labels("labels", labels, tuple(labels.shape), C)
+        return
+    _check_shape("labels", labels, one_each if problem == "regression" and C == 1 else [(batch, C)])
+    if xp.isdtype(labels.dtype, "complex floating"):
+        raise TypeError(f"labels: received dtype {labels.dtype}, expected real numbers.")
+
+
+def _two(name: str, array: Array) -> tuple[int, int]:
+    if array.ndim != 2:
+        raise ValueError(
+            f"{name}: received shape {tuple(array.shape)}, expected (batch, positions). "
+            f"For a single text pass {name}[None, :]."
+        )
+    B, T = array.shape
+    return B, T
+
+
+def _check_embeds(embeds: Array, hidden_size: int) -> tuple[int, int]:
+    if embeds.ndim != 3 or embeds.shape[2] != hidden_size or 0 in embeds.shape:
+        raise ValueError(
+            f"inputs_embeds: received shape {tuple(embeds.shape)}, expected (batch, positions, {hidden_size})."
+        )
+    B, T, _ = embeds.shape
+    return B, T
+
+
+def _check_past(past: Any, batch: int, num_layers: int) -> int:
+    """Number of cached positions."""
+    if past is None:
+        return 0
+    if not isinstance(past, Cache):
+        raise TypeError(f"past_key_values: received a {type(past).__name__}, expected output.past_key_values.")
+    if len(past) != num_layers or past[0][0].shape[0] != batch:
+        raise ValueError(
+            f"past_key_values: received {len(past)} layers and a batch of {past[0][0].shape[0]}, "
+            f"expected {num_layers} layers and a batch of {batch}."
+        )
+    return past.length
+
+
+def _check_shape(name: str, array: Array, shapes: list[tuple[int, ...]]) -> None:
+    if tuple(array.shape) not in shapes:
+        raise ValueError(f"{name}: received shape {tuple(array.shape)}, expected {' or '.join(map(str, shapes))}.")

@@ -1,0 +1,224 @@
+"""What the five model classes share: construction, files, and the call.
+
+A model is a configuration and a flat dictionary of parameters, keyed as the checkpoint is; calling it checks the inputs
+and hands all three to a pure function of `minineo.model`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Generic, Self, TypeVar, cast
+
+import numpy as np
+
+from minineo.arrays import Array
+from minineo.checkpoints import cast as cast_floats
+from minineo.checkpoints import floating_dtype, match, read_state_dict, save_state_dict
+from minineo.config import GPTNeoConfig
+from minineo.layers.activations import activation
+from minineo.model.block import Params
+from minineo.model.cache import Cache
+from minineo.model.initialise import initialise
+from minineo.model.inputs import check_inputs, check_library
+from minineo.model.names import BASE_PREFIX, Shapes, parameter_shapes
+from minineo.model.outputs import ModelOutput
+from minineo.tap import Tap, no_tap
+
+GENERATION_CONFIG_FILE = "generation_config.json"
+
+Output = TypeVar("Output", bound=ModelOutput)
+
+
+class GPTNeoPreTrainedModel(Generic[Output]):
+    """Base of the models, generic in what a call returns.
+
+    `config` is a GPTNeoConfig, `params` a flat dictionary of arrays keyed as the checkpoint is, and `generation_config`
+    the defaults for `generate` that came with the checkpoint, a plain dictionary.
+    """
+
+    forward: ClassVar[Callable[..., ModelOutput]]
+    prefix: ClassVar[str] = BASE_PREFIX  # of the transformer's parameters
+    returns_cache: ClassVar[bool] = True
+    head_inputs: ClassVar[tuple[str, ...]] = ()  # what the call takes beyond the transformer's inputs
+
+    def __init__(self, config: GPTNeoConfig, params: Mapping[str, Array] | None = None, seed: int = 0) -> None:
+        """Take over `params`, or draw them from `seed` as Hugging Face initialises a new model."""
+        activation(config.activation_function)  # fail now, not at the first call
+        shapes = self.parameter_shapes(config)
+        self.config = config
+        self.params: Params = initialise(shapes, config, seed) if params is None else dict(params)
+        self.generation_config: dict[str, Any] = {}
+        if params is not None:
+            match(self.params, shapes, source="params", base_prefix=self.prefix)
+
+    @classmethod
+    def head_shapes(cls, config: GPTNeoConfig) -> Shapes:
+        """Names and shapes of the parameters that stand on top of the transformer."""
+        return {}
+
+    @classmethod
+    def parameter_shapes(cls, config: GPTNeoConfig) -> Shapes:
+        """Names and shapes of all parameters, as a checkpoint of this class has them."""
+        return parameter_shapes(config, cls.prefix) | cls.head_shapes(config)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        directory: str | os.PathLike[str],
+        *,
+        config: GPTNeoConfig | None = None,
+        dtype: Any = None,
+        seed: int = 0,
+        **config_fields: Any,
+    ) -> Self:
+        """Load a checkpoint directory that `transformers` or `save_pretrained` wrote.
+
+        float32 weights are memory-mapped and private: they cost no memory until they are read, and editing them does
+        not change the file. Others are converted to `dtype`, where None means float32. `config` replaces the
+        directory's own, `config_fields` (such as `num_labels=3`) replace fields of it. Parameters of the head that the
+        checkpoint lacks are drawn from `seed`, with a warning that names them.
+
+        Raises:
+            FileNotFoundError: there is no such directory.
+            CheckpointError: a file is broken or does not fit; the message names the file, the tensor, what was found
+                and what was expected. It is a ValueError.
+        """
+        path = Path(directory)
+        if not path.is_dir():
+            raise FileNotFoundError(
+                f"{path}: no such directory. Expected a checkpoint on disk, a folder with config.json and "
+                "model.safetensors; one on the Hugging Face Hub has to be downloaded first."
+            )
+        if config is None:
+            config = GPTNeoConfig.from_pretrained(path, **config_fields)
+        elif config_fields:
+            config = GPTNeoConfig.from_dict(config.to_dict(), **config_fields)
+        target = floating_dtype(dtype)
+        shapes = cls.parameter_shapes(config)
+        state = read_state_dict(path)
+        params, missing, _ = match(state, shapes, source=str(path), base_prefix=BASE_PREFIX, tied=cls._tied(config))
+        params = {name: cast_floats(array, target) for name, array in params.items()}
+        if missing:
+            fresh = initialise({name: shapes[name] for name in missing}, config, seed)
+            params |= {name: array.astype(target, copy=False) for name, array in fresh.items()}
+            warnings.warn(
+                f"{path} has no {', '.join(missing)}: initialised at random. Train the model before you use them.",
+                stacklevel=2,
+            )
+        if "lm_head.weight" in params and config.tie_word_embeddings:  # the file has two tables, whatever it says
+            config = GPTNeoConfig.from_dict(config.to_dict(), tie_word_embeddings=False)
+        model = cls(config, params)
+        model.generation_config = _read_json(path / GENERATION_CONFIG_FILE)
+        return model
+
+    def save_pretrained(self, directory: str | os.PathLike[str], max_shard_size: int | str = "50GB") -> None:
+        """Write configuration and weights as `transformers` reads them; `directory` is made if need be.
+
+        What was there is replaced only once the new files are complete. Weights beyond `max_shard_size` bytes go into
+        several files with an index.
+        """
+        path = Path(directory)
+        path.mkdir(parents=True, exist_ok=True)
+        save_state_dict(self.params, path, max_shard_size)
+        written = {"architectures": [type(self).__name__], "dtype": str(np.dtype(self.dtype))}
+        GPTNeoConfig.from_dict(self.config.to_dict() | written).save_pretrained(path)
+        if self.generation_config:
+            text = json.dumps(self.generation_config, indent=2, sort_keys=True) + "\n"
+            (path / GENERATION_CONFIG_FILE).write_text(text, encoding="utf-8")
+
+    def num_parameters(self) -> int:
+        """How many numbers the model has learned; a tied head counts once."""
+        return sum(int(array.size) for array in self.params.values())
+
+    @property
+    def dtype(self) -> Any:
+        """Floating-point type of the parameters."""
+        return self.params[f"{self.prefix}wte.weight"].dtype
+
+    def __call__(
+        self,
+        input_ids: Array | None = None,
+        attention_mask: Array | None = None,
+        position_ids: Array | None = None,
+        token_type_ids: Array | None = None,
+        inputs_embeds: Array | None = None,
+        past_key_values: Cache | None = None,
+        use_cache: bool | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+        tap: Tap = no_tap,
+        **head_inputs: Any,
+    ) -> Output:
+        """Run the model: its class says what goes in beside the tokens and what comes out.
+
+        input_ids (B, T) of integers, or in their place inputs_embeds (B, T, D); attention_mask (B, S), 0 at padding,
+        where S counts cached and new positions; position_ids and token_type_ids (B, T). `past_key_values` of an
+        earlier output continue it. Flags that are None follow the configuration. `return_dict=False` gives a tuple.
+        `tap` sees, and may replace, every intermediate (`minineo.tap`).
+
+        Raises:
+            ValueError, TypeError: saying which input is wrong, what was received and what was expected.
+        """
+        unknown = [name for name in head_inputs if name not in self.head_inputs]
+        if unknown:
+            raise TypeError(
+                f"{type(self).__name__} takes no argument {unknown[0]!r}; beyond the transformer's inputs it takes "
+                f"{', '.join(self.head_inputs) or 'none'}."
+            )
+        inputs = (input_ids, attention_mask, position_ids, token_type_ids, inputs_embeds, past_key_values)
+        weight = self.params[f"{self.prefix}wte.weight"]
+        check_inputs(self.config, weight, *inputs)
+        for name, value in head_inputs.items():
+            if not isinstance(value, int):  # logits_to_keep is an array or an int
+                check_library(name, value, weight)
+        batch, positions = (input_ids if input_ids is not None else cast(Array, inputs_embeds)).shape[:2]
+        self._check_head_inputs(batch, positions, head_inputs)
+        config = self.config
+        output = type(self).forward(
+            self.params,
+            config,
+            input_ids,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            token_type_ids=token_type_ids,
+            inputs_embeds=inputs_embeds,
+            past_key_values=past_key_values,
+            use_cache=self.returns_cache and (config.use_cache if use_cache is None else use_cache),
+            output_attentions=config.output_attentions if output_attentions is None else output_attentions,
+            output_hidden_states=config.output_hidden_states if output_hidden_states is None else output_hidden_states,
+            tap=tap,
+            **head_inputs,
+        )
+        as_output = config.return_dict if return_dict is None else return_dict
+        return cast(Output, output if as_output else output.to_tuple())
+
+    def __repr__(self) -> str:
+        config = self.config
+        return (
+            f"{type(self).__name__}({config.num_layers} layers, {config.num_heads} heads, hidden size "
+            f"{config.hidden_size}, vocabulary {config.vocab_size}, {self.num_parameters():,} parameters, {self.dtype})"
+        )
+
+    @classmethod
+    def _tied(cls, config: GPTNeoConfig) -> dict[str, str]:
+        return {}
+
+    def _check_head_inputs(self, batch: int, positions: int, head_inputs: dict[str, Any]) -> None:
+        """Raise for labels that do not fit an input of (batch, positions)."""
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: not valid JSON ({error}).") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: holds a JSON {type(content).__name__}, expected an object.")
+    return content
