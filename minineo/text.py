@@ -1,0 +1,192 @@
+"""Text in, text out: load a model, continue a text, stream it as it comes.
+
+>>> import minineo
+>>> print(minineo.generate("Once upon a time", max_new_tokens=80, temperature=0.8, seed=0))
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from functools import cache
+from importlib.resources import as_file, files
+from typing import Any, overload
+
+import numpy as np
+
+from minineo.arrays import Array
+from minineo.classes import GPTNeoForCausalLM
+from minineo.generation import generate_steps
+from minineo.tokenizer import GPT2Tokenizer, StreamDecoder
+
+NameOrPath = str | os.PathLike[str]
+
+DEFAULT_NEW_TOKENS = 200  # or what the context still holds, if that is less
+
+
+def load(
+    name_or_path: NameOrPath | None = None, device: str = "cpu", dtype: Any = None
+) -> tuple[GPTNeoForCausalLM, GPT2Tokenizer]:
+    """Load a language model and its tokenizer from a checkpoint directory; without one, the bundled model.
+
+    `dtype` is that to calculate in ("float16", "float32", "float64"); None means float32.
+
+    Raises:
+        FileNotFoundError: there is no such directory.
+        ValueError: a file in it is broken, or the device is not "cpu".
+    """
+    if device != "cpu":
+        raise ValueError(f"device: received {device!r}, expected 'cpu', the only one that this version runs on.")
+    if name_or_path is None:
+        with as_file(files("minineo") / "assets") as assets:
+            return load(assets, dtype=dtype)
+    model = GPTNeoForCausalLM.from_pretrained(name_or_path, dtype=dtype)
+    return model, GPT2Tokenizer.from_pretrained(name_or_path)
+
+
+@overload
+def generate(prompt: str, **arguments: Any) -> str: ...
+@overload
+def generate(prompt: Sequence[str], **arguments: Any) -> list[str]: ...
+def generate(
+    prompt: str | Sequence[str],
+    *,
+    max_new_tokens: int | None = None,
+    do_sample: bool = True,
+    temperature: float = 0.8,
+    seed: int | np.random.Generator | None = None,
+    model: GPTNeoForCausalLM | NameOrPath | None = None,
+    tokenizer: GPT2Tokenizer | None = None,
+    device: str = "cpu",
+    return_full_text: bool = True,
+    **arguments: Any,
+) -> str | list[str]:
+    """Continue a text, or each of a list of texts.
+
+    Samples until the end token or `max_new_tokens`; `do_sample=False` or `temperature=0` takes the likeliest token each
+    time. `model` is a loaded model (with its `tokenizer`) or a checkpoint directory; None is the bundled model.
+    `arguments` are those of `model.generate`, `top_k=50` among its defaults.
+
+    Returns the text with its continuation, or the continuation alone where `return_full_text` is False; special tokens
+    are left out. A list gives a list, and so does `num_return_sequences` above 1: prompt by prompt.
+
+    Raises:
+        ValueError: the prompt, or what was asked for, is longer than the model's context.
+    """
+    model, tokenizer = _pair(model, tokenizer, device)
+    prompts = [prompt] if isinstance(prompt, str) else _checked(prompt)
+    arguments |= _sampling(do_sample, temperature) | {"seed": seed, "tokenizer": tokenizer}
+    input_ids, attention_mask = left_padded([_encode(text, tokenizer) for text in prompts], tokenizer)
+    arguments["max_new_tokens"] = _new_tokens(max_new_tokens, input_ids, model, arguments)
+    output = model.generate(input_ids, attention_mask=attention_mask, **arguments)
+    new_ids = output[:, input_ids.shape[1] :]
+    texts = [tokenizer.decode(row, skip_special_tokens=True) for row in new_ids]
+    copies = len(texts) // len(prompts)
+    if return_full_text:
+        texts = [prompts[i // copies] + text for i, text in enumerate(texts)]
+    return texts[0] if isinstance(prompt, str) and copies == 1 else texts
+
+
+def stream(
+    prompt: str,
+    *,
+    max_new_tokens: int | None = None,
+    do_sample: bool = True,
+    temperature: float = 0.8,
+    seed: int | np.random.Generator | None = None,
+    model: GPTNeoForCausalLM | NameOrPath | None = None,
+    tokenizer: GPT2Tokenizer | None = None,
+    device: str = "cpu",
+    **arguments: Any,
+) -> Iterator[str]:
+    """Continue a text, piece by piece as it is produced, without the prompt.
+
+    Arguments as in `generate`. The pieces joined are what `generate` returns for the same seed with
+    `return_full_text=False`; each is at least one character, and never half of one.
+
+    >>> for piece in minineo.stream("Once upon a time", seed=0):
+    ...     print(piece, end="", flush=True)
+    """
+    if not isinstance(prompt, str):
+        raise TypeError(f"prompt: received a {type(prompt).__name__}, expected a str. generate takes lists of texts.")
+    model, tokenizer = _pair(model, tokenizer, device)
+    arguments |= _sampling(do_sample, temperature) | {"seed": seed, "tokenizer": tokenizer}
+    input_ids, _ = left_padded([_encode(prompt, tokenizer)], tokenizer)
+    arguments["max_new_tokens"] = _new_tokens(max_new_tokens, input_ids, model, arguments)
+    return _pieces(generate_steps(model, input_ids, **arguments), StreamDecoder(tokenizer))
+
+
+def _pieces(steps: Iterator[Array], decoder: StreamDecoder) -> Iterator[str]:
+    for token in steps:
+        if piece := decoder.put(int(token[0])):
+            yield piece
+    if piece := decoder.end():
+        yield piece
+
+
+def left_padded(rows: list[list[int]], tokenizer: GPT2Tokenizer) -> tuple[np.ndarray, np.ndarray]:
+    """Token ids of several lengths as input_ids and attention_mask, both (B, T); padding stands before the text."""
+    T = max(map(len, rows))
+    padding = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+    input_ids = np.full((len(rows), T), 0 if padding is None else padding, np.int64)
+    attention_mask = np.zeros((len(rows), T), np.int64)
+    for i, row in enumerate(rows):
+        input_ids[i, T - len(row) :] = row
+        attention_mask[i, T - len(row) :] = 1
+    return input_ids, attention_mask
+
+
+@cache
+def _bundled() -> tuple[GPTNeoForCausalLM, GPT2Tokenizer]:
+    return load()
+
+
+def _pair(
+    model: GPTNeoForCausalLM | NameOrPath | None, tokenizer: GPT2Tokenizer | None, device: str
+) -> tuple[GPTNeoForCausalLM, GPT2Tokenizer]:
+    """The model and tokenizer that the caller means."""
+    if model is None and device == "cpu":
+        loaded, its_tokenizer = _bundled()
+        return loaded, tokenizer or its_tokenizer
+    if model is None or isinstance(model, str | os.PathLike):
+        loaded, its_tokenizer = load(model, device)
+        return loaded, tokenizer or its_tokenizer
+    if not isinstance(model, GPTNeoForCausalLM):
+        raise TypeError(f"model: received a {type(model).__name__}, expected a GPTNeoForCausalLM, a path or None.")
+    if tokenizer is None:
+        raise TypeError("tokenizer: received None beside a loaded model, expected the tokenizer that belongs to it.")
+    return model, tokenizer
+
+
+def _checked(prompts: Sequence[str]) -> list[str]:
+    prompts = list(prompts)
+    wrong = [type(text).__name__ for text in prompts if not isinstance(text, str)]
+    if wrong:
+        raise TypeError(f"prompt: received a list with a {wrong[0]} in it, expected a str or a list of str.")
+    if not prompts:
+        raise ValueError("prompt: received an empty list, expected at least one text.")
+    return prompts
+
+
+def _encode(text: str, tokenizer: GPT2Tokenizer) -> list[int]:
+    """Token ids of a prompt; an empty one is begun with the token that stands between documents."""
+    ids: list[int] = tokenizer.encode(text)
+    start = tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id
+    if not ids and start is None:
+        raise ValueError("The prompt is empty and the tokenizer has no bos_token to begin with. Pass some text.")
+    return ids or [start]
+
+
+def _sampling(do_sample: bool, temperature: float) -> dict[str, Any]:
+    """A temperature of 0 is the limit in which only the likeliest token has a chance: greedy search."""
+    return {"do_sample": True, "temperature": temperature} if do_sample and temperature != 0 else {"do_sample": False}
+
+
+def _new_tokens(
+    asked: int | None, input_ids: np.ndarray, model: GPTNeoForCausalLM, arguments: dict[str, Any]
+) -> int | None:
+    """How many tokens to generate; the default is shortened to what the context still holds."""
+    if asked is not None or arguments.get("max_length") is not None:
+        return asked
+    room = model.config.max_position_embeddings - input_ids.shape[1]
+    return max(1, min(DEFAULT_NEW_TOKENS, room))  # no room: let generate say so
