@@ -69,12 +69,12 @@ def floating_dtype(dtype: Any = None) -> np.dtype[Any]:
             "float32, exactly), or take float16, float32 or float64"
         )
     try:
-        found = np.dtype(dtype)
+        found: np.dtype[Any] = np.dtype(dtype)
     except (TypeError, ValueError):
         found = np.dtype(np.void)
     if found not in (np.float16, np.float32, np.float64):
         raise ValueError(f"dtype {dtype!r}: expected float16, float32 or float64 (None means float32)")
-    return np.dtype(found.type)
+    return found
 
 
 def cast(array: Array, dtype: Any = None) -> Array:

@@ -181,11 +181,12 @@ def _check_layout(placed: list[tuple[tuple[int, int], TensorInfo]], available: i
                 f"{path}: tensor {quote(info.name)}: begins at byte {begin} and {what}, expected {position}"
             )
         position = end
-        if end > available:
-            raise CheckpointError(
-                f"{path}: tensor {quote(info.name)}: ends at byte {end}, but only {available} bytes follow the header: "
-                "the file is cut short"
-            )
+    if position > available:
+        (_, end), info = next(pair for pair in placed if pair[0][1] > available)
+        raise CheckpointError(
+            f"{path}: tensor {quote(info.name)}: ends at byte {end}, but only {available} bytes follow the header: "
+            "the file is cut short"
+        )
     if position < available:
         raise CheckpointError(
             f"{path}: {available} bytes follow the header, expected {position}, where the last tensor ends"

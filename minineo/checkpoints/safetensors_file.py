@@ -109,7 +109,10 @@ def temporary_beside(path: Path) -> Path:
 def write_safetensors(params: Mapping[str, Array], path: Path, metadata: Mapping[str, str] | None = None) -> None:
     """Write arrays straight to `path` and wait until they are on the disk."""
     arrays = {name: _writable(array, name) for name, array in params.items()}
+    path.touch()
+    permissions = path.stat().st_mode
     save_file(arrays, path, metadata=dict(PYTORCH_FORMAT if metadata is None else metadata))
+    path.chmod(permissions)  # the library's own files can be read by their owner only
     with path.open("rb+") as file:
         os.fsync(file.fileno())
 
