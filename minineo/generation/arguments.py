@@ -1,0 +1,151 @@
+"""What `generate` can be asked for: Hugging Face's names, defaults and meanings (transformers 5.23).
+
+Values come from three places. What the caller passes wins over what the checkpoint's `generation_config.json` says, and
+that over the defaults below; the special tokens default to those of the model's configuration.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+
+from minineo.arrays import Array
+from minineo.generation.checks import check_values, plain
+
+Processor = Callable[[Array, Array], Array]  # (ids so far (N, T), scores (N, V)) -> new scores (N, V)
+Criterion = Callable[[Array, Any], Any]  # (ids so far (N, T), scores so far or None) -> which rows are done, (N,)
+
+DEFAULT_NEW_TOKENS = 20  # where neither max_length nor max_new_tokens is given
+NONE_HAS_A_MEANING = {"top_k", "eos_token_id", "pad_token_id"}  # elsewhere None stands for the default
+SPECIAL_TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id")
+
+
+@dataclass(frozen=True)
+class GenerationArguments:
+    """The arguments of `generate`; `resolve` makes one from what the caller passed."""
+
+    # How long. `max_length` and `min_length` count the prompt; the `new_tokens` forms do not, and win over them.
+    max_length: int | None = None
+    max_new_tokens: int | None = None
+    min_length: int = 0
+    min_new_tokens: int | None = None
+    eos_token_id: int | Sequence[int] | None = None  # one or several: each of them ends its row
+    pad_token_id: int | None = None  # fills rows that end before others do; None: the (first) end token
+    bos_token_id: int | None = None  # the prompt where none is given
+    stop_strings: str | Sequence[str] | None = None  # text that ends its row, and stays in it
+    tokenizer: Any = None  # for `stop_strings`: anything with `decode(ids) -> str`
+    stopping_criteria: Criterion | Sequence[Criterion] | None = None
+
+    # Which token.
+    repetition_penalty: float = 1.0
+    no_repeat_ngram_size: int = 0
+    bad_words_ids: Sequence[Sequence[int]] | None = None
+    suppress_tokens: Sequence[int] | None = None
+    begin_suppress_tokens: Sequence[int] | None = None
+    logits_processor: Processor | Sequence[Processor] | None = None
+
+    # The distribution that `do_sample` draws from; greedy search ignores it.
+    do_sample: bool = False
+    temperature: float = 1.0
+    top_k: int | None = 50
+    top_p: float = 1.0
+    min_p: float | None = None
+    typical_p: float = 1.0
+    epsilon_cutoff: float = 0.0
+    eta_cutoff: float = 0.0
+    seed: int | np.random.Generator | None = None
+
+    # How many.
+    num_return_sequences: int = 1
+    num_beams: int = 1
+    length_penalty: float = 1.0
+    early_stopping: bool | str = False
+
+    # How it runs and what comes back.
+    use_cache: bool = True
+    streamer: Any = None
+    progress: bool = False
+    return_dict_in_generate: bool = False
+    output_scores: bool = False
+    output_logits: bool = False
+
+    @property
+    def eos_token_ids(self) -> list[int]:
+        """The end tokens, as a list."""
+        ids = self.eos_token_id
+        return [] if ids is None else [ids] if isinstance(ids, int) else list(ids)
+
+    @property
+    def steps(self) -> int:
+        """How many tokens may come, once `with_lengths` has settled it."""
+        return self.max_new_tokens or 0
+
+    @property
+    def padding_id(self) -> int | None:
+        """What fills a row that has ended, or None where no token ends rows and none was named."""
+        if self.pad_token_id is None and self.eos_token_ids:
+            return self.eos_token_ids[0]
+        return self.pad_token_id
+
+
+NAMES = tuple(field.name for field in fields(GenerationArguments))
+
+
+def resolve(config: Any, stored: Mapping[str, Any] | None, given: Mapping[str, Any]) -> GenerationArguments:
+    """Put together and check the arguments of one call.
+
+    `config` is the model's; `stored` is its `generation_config`, of which unknown keys are ignored; `given` is what the
+    caller passed: an unknown name there is a `TypeError` that suggests the nearest.
+    """
+    for name in given:
+        if name not in NAMES:
+            raise TypeError(f"generate() got an unexpected argument {name!r}. {_suggestion(name)}")
+    values = {name: getattr(config, name, None) for name in SPECIAL_TOKENS}
+    values |= {name: value for name, value in (stored or {}).items() if name in NAMES and value is not None}
+    if not 0 <= (values.get("pad_token_id") or 0) < config.vocab_size:
+        values.pop("pad_token_id")  # -1 stands for none in some old files
+    if given.get("max_length") is not None:
+        values.pop("max_new_tokens", None)  # a length that the caller names wins over either that is stored
+    values |= {name: value for name, value in given.items() if value is not None or name in NONE_HAS_A_MEANING}
+    arguments = GenerationArguments(**{name: plain(value) for name, value in values.items()})
+    check_values(arguments, config.vocab_size)
+    # A token that the model cannot produce ends nothing: -1 in some old files, 50256 beside a small test vocabulary.
+    possible = [token for token in arguments.eos_token_ids if 0 <= token < config.vocab_size]
+    return replace(arguments, eos_token_id=possible)
+
+
+def with_lengths(arguments: GenerationArguments, prompt_length: int, max_positions: int) -> GenerationArguments:
+    """Settle `max_length`, `max_new_tokens` and `min_length`, or raise `ValueError` where they do not fit the model."""
+    new, longest = arguments.max_new_tokens, arguments.max_length
+    if new is None and longest is not None:
+        new = longest - prompt_length
+    elif new is None:  # Hugging Face, too, shortens its default to what the model still holds
+        new = max(1, min(DEFAULT_NEW_TOKENS, max_positions - prompt_length))
+    if prompt_length + max(new, 1) > max_positions:
+        raise ValueError(
+            f"The prompt has {prompt_length} tokens and {max(new, 1)} new ones are asked for, but the model has "
+            f"{max_positions} positions (max_position_embeddings). Shorten the prompt or ask for fewer tokens."
+        )
+    if new < 1:
+        raise ValueError(
+            f"max_length={longest} counts the prompt, which has {prompt_length} tokens already. "
+            "Pass a larger max_length, or max_new_tokens, which does not count the prompt."
+        )
+    shortest = arguments.min_length
+    if arguments.min_new_tokens is not None:
+        shortest = prompt_length + arguments.min_new_tokens
+    if shortest > prompt_length + new:
+        raise ValueError(
+            f"min_length or min_new_tokens asks for at least {shortest - prompt_length} new tokens after a prompt of "
+            f"{prompt_length}, but at most {new} can come (max_length or max_new_tokens)."
+        )
+    return replace(arguments, max_length=prompt_length + new, max_new_tokens=new, min_length=shortest)
+
+
+def _suggestion(name: str) -> str:
+    nearest = difflib.get_close_matches(name, (*NAMES, "attention_mask", "input_ids", "generation_config"), n=1)
+    return f"Did you mean {nearest[0]!r}?" if nearest else f"The arguments are: {', '.join(NAMES)}."

@@ -1,0 +1,145 @@
+"""Generation: a prompt in, the prompt and its continuation out. Arguments, defaults and results are Hugging Face's.
+
+The path of a call: `arguments` are resolved and checked, the `prompt` with its mask becomes a context, and `search` (or
+`beam`) asks the model for scores, lets `processors` and the filters of `sampling` change them, appends the token that
+was chosen or drawn, and goes on until `stopping` says that every row is done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from array_api_compat import array_namespace
+
+from minineo.arrays import Array
+from minineo.generation.arguments import GenerationArguments, Processor, resolve, with_lengths
+from minineo.generation.beam import beam_search
+from minineo.generation.checks import random_generator
+from minineo.generation.outputs import GenerateBeamDecoderOnlyOutput, GenerateDecoderOnlyOutput, Record
+from minineo.generation.processors import build_processors
+from minineo.generation.prompt import Context, prompt_context, prompt_ids
+from minineo.generation.sampling import build_filters
+from minineo.generation.search import search
+from minineo.generation.stopping import Stop, build_stop
+
+OUTPUT_ARGUMENTS = ("streamer", "return_dict_in_generate", "output_scores", "output_logits")
+
+
+def generate(
+    model: Any,
+    input_ids: Array | None = None,
+    attention_mask: Array | None = None,
+    generation_config: Mapping[str, Any] | None = None,
+    **arguments: Any,
+) -> Array | GenerateDecoderOnlyOutput | GenerateBeamDecoderOnlyOutput:
+    """Continue each prompt, greedily unless told otherwise, by 20 tokens unless an end token comes first.
+
+    input_ids (B, T), padded on the left, or None to begin with the beginning token; attention_mask (B, T), 1 where a
+    token counts, derived from the padding token if not given. `arguments` are those of `GenerationArguments`;
+    `generation_config` is a dictionary of defaults for them, which win over `model.generation_config`.
+
+    Returns the tokens (B * num_return_sequences, L), prompt included, in the type of `input_ids`, rows that end early
+    filled with the padding token; or an output that holds them, with `return_dict_in_generate=True`.
+
+    Raises:
+        TypeError: an argument has an unknown name, or an array is of the wrong library or type.
+        ValueError: an argument has an impossible value, or prompt and new tokens exceed `max_position_embeddings`.
+    """
+    if input_ids is None:
+        input_ids = arguments.pop("inputs", None)  # Hugging Face's name
+    plan = _plan(model, input_ids, attention_mask, generation_config, arguments)
+    asked = plan.arguments
+    wanted = asked.return_dict_in_generate
+    record = Record(keep_scores=wanted and asked.output_scores, keep_logits=wanted and asked.output_logits)
+    if asked.num_beams > 1:
+        return _beams(model, plan, record)
+
+    xp = array_namespace(plan.context.input_ids)
+    columns = [xp.repeat(plan.context.input_ids, asked.num_return_sequences, axis=0)]
+    if asked.streamer is not None:
+        asked.streamer.put(xp.astype(columns[0], plan.dtype))
+    for tokens in search(model, plan.context, asked, plan.processors, plan.stop, plan.random, record):
+        columns.append(tokens[:, None])
+        if asked.streamer is not None:
+            asked.streamer.put(xp.astype(tokens, plan.dtype))
+    if asked.streamer is not None:
+        asked.streamer.end()
+    sequences = xp.astype(xp.concat(columns, axis=1), plan.dtype)
+    if not wanted:
+        return sequences
+    return GenerateDecoderOnlyOutput(sequences, record.scores_so_far, record.logits_so_far, record.cache)
+
+
+def generate_steps(
+    model: Any,
+    input_ids: Array | None = None,
+    attention_mask: Array | None = None,
+    generation_config: Mapping[str, Any] | None = None,
+    **arguments: Any,
+) -> Iterator[Array]:
+    """Yield the tokens of `generate` as they are found, (B * num_return_sequences,) at each step, prompt left out.
+
+    Everything is checked before this returns. A row that has ended yields the padding token. Beam search, which knows
+    its tokens only at the end, is a `ValueError`.
+    """
+    for name in OUTPUT_ARGUMENTS:
+        if name in arguments:
+            raise TypeError(f"{name}: is an argument of generate, generate_steps yields tokens only.")
+    plan = _plan(model, input_ids, attention_mask, generation_config, arguments)
+    if plan.arguments.num_beams > 1:
+        raise ValueError("num_beams: beam search knows its tokens only at the end. Pass num_beams=1, or call generate.")
+    steps = search(model, plan.context, plan.arguments, plan.processors, plan.stop, plan.random, Record())
+    return (array_namespace(tokens).astype(tokens, plan.dtype) for tokens in steps)
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """All that a search needs, checked."""
+
+    arguments: GenerationArguments
+    context: Context
+    processors: list[Processor]
+    stop: Stop
+    random: np.random.Generator
+    dtype: Any  # of the caller's ids
+
+
+def _plan(model: Any, input_ids: Any, attention_mask: Any, config: Any, given: Mapping[str, Any]) -> _Plan:
+    stored = _as_dictionary(getattr(model, "generation_config", None)) | _as_dictionary(config)
+    arguments = resolve(model.config, stored, given)
+    input_ids = prompt_ids(model, input_ids, arguments.bos_token_id)
+    context = prompt_context(model, input_ids, attention_mask, arguments)
+    prompt_length = input_ids.shape[1]
+    arguments = with_lengths(arguments, prompt_length, model.config.max_position_embeddings)
+    padding = None
+    if context.attention_mask is not None:
+        xp = array_namespace(input_ids)
+        times = max(arguments.num_beams, arguments.num_return_sequences)
+        padding = xp.repeat(xp.argmax(context.attention_mask, axis=1), times)
+    processors = build_processors(arguments, prompt_length, padding) + build_filters(arguments)
+    return _Plan(
+        arguments, context, processors, build_stop(arguments), random_generator(arguments.seed), input_ids.dtype
+    )
+
+
+def _beams(model: Any, plan: _Plan, record: Record) -> Array | GenerateBeamDecoderOnlyOutput:
+    xp = array_namespace(plan.context.input_ids)
+    found = beam_search(model, plan.context, plan.arguments, plan.processors, plan.stop, plan.random, record)
+    sequences = xp.astype(xp.reshape(found.sequences, (-1, found.sequences.shape[2])), plan.dtype)
+    if not plan.arguments.return_dict_in_generate:
+        return sequences
+    return GenerateBeamDecoderOnlyOutput(
+        sequences,
+        sequences_scores=xp.reshape(found.scores, (-1,)) if plan.arguments.output_scores else None,
+        scores=record.scores_so_far,
+        logits=record.logits_so_far,
+        beam_indices=xp.reshape(found.origins, (-1, found.origins.shape[2])),
+        past_key_values=record.cache,
+    )
+
+
+def _as_dictionary(config: Any) -> dict[str, Any]:
+    return dict(config.to_dict() if hasattr(config, "to_dict") else config or {})

@@ -1,0 +1,146 @@
+"""The prompt, its mask and its positions: what the model is given before and after every new token.
+
+Dimensions: B batch, T positions so far, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from array_api_compat import array_namespace, device
+
+from minineo.arrays import Array, at_least_float32
+from minineo.generation.arguments import GenerationArguments
+from minineo.model.cache import Cache
+from minineo.model.inputs import check_ids, check_library
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a model has been given so far: ids (B, T), the mask (B, T) or None if nothing is padded, and the cache."""
+
+    input_ids: Array
+    attention_mask: Array | None
+    cache: Cache | None = None
+
+    def append(self, tokens: Array) -> Context:
+        """The context with one more token (B,) in each row. The mask grows by ones, also in rows that have ended."""
+        xp = array_namespace(self.input_ids)
+        ids = xp.concat([self.input_ids, tokens[:, None]], axis=1)
+        mask = self.attention_mask
+        if mask is not None:
+            mask = xp.concat([mask, xp.ones_like(mask[:, :1])], axis=1)
+        return replace(self, input_ids=ids, attention_mask=mask)
+
+    def select(self, rows: Array) -> Context:
+        """The context of some rows, in the order of the integer array `rows`, repeats allowed."""
+        xp = array_namespace(self.input_ids)
+        mask, cache = self.attention_mask, self.cache
+        return Context(
+            xp.take(self.input_ids, rows, axis=0),
+            None if mask is None else xp.take(mask, rows, axis=0),
+            None if cache is None else cache.select(rows),
+        )
+
+
+def next_token_logits(model: Any, context: Context, use_cache: bool) -> tuple[Array, Context]:
+    """Run the model on the tokens that it has not seen yet: logits (B, V) for the next token, and the new cache."""
+    seen = 0 if context.cache is None else context.cache.get_seq_length()
+    output = model(
+        context.input_ids[:, seen:],
+        attention_mask=context.attention_mask,
+        position_ids=None if context.attention_mask is None else positions(context.attention_mask)[:, seen:],
+        past_key_values=context.cache,
+        use_cache=use_cache,
+        logits_to_keep=1,
+    )
+    logits = at_least_float32(output.logits[:, -1, :])
+    return logits, replace(context, cache=output.past_key_values if use_cache else None)
+
+
+def repeat_rows(logits: Array, context: Context, times: int) -> tuple[Array, Context]:
+    """Repeat each row `times` times, neighbours of one another: the prompt is read once, however often continued."""
+    if times == 1:
+        return logits, context
+    xp = array_namespace(logits)
+    rows = xp.arange(times * logits.shape[0], device=device(logits)) // times
+    return xp.take(logits, rows, axis=0), context.select(rows)
+
+
+def positions(attention_mask: Array) -> Array:
+    """Position of each token, counted from the first that is not padding: (B, T). Padding gets 0, which nobody sees."""
+    xp = array_namespace(attention_mask)
+    counted = xp.cumulative_sum(attention_mask, axis=1) - 1
+    return xp.where(attention_mask == 0, xp.zeros_like(counted), counted)
+
+
+def prompt_ids(model: Any, input_ids: Any, bos_token_id: int | None) -> Array:
+    """The prompt as an array: lists become one of the model's library, None becomes the beginning token."""
+    weight = next(iter(model.params.values()))
+    xp = array_namespace(weight)
+    if input_ids is None:
+        if bos_token_id is None:
+            raise ValueError("input_ids: there is no prompt, and no bos_token_id to begin with.")
+        input_ids = [[bos_token_id]]
+    if isinstance(input_ids, list | tuple):
+        try:
+            return xp.asarray(input_ids, device=device(weight))
+        except (ValueError, TypeError) as error:
+            raise ValueError(
+                "input_ids: the rows differ in length. Pad the shorter ones on the left, and pass attention_mask: "
+                'tokenizer(texts, padding=True, padding_side="left", return_tensors="np").'
+            ) from error
+    return input_ids
+
+
+def prompt_context(model: Any, input_ids: Array, attention_mask: Any, arguments: GenerationArguments) -> Context:
+    """Check the prompt (ids as `prompt_ids` made them) and its mask, which is derived from the padding if not given."""
+    weight = next(iter(model.params.values()))
+    if input_ids.ndim != 2:
+        raise ValueError(
+            f"input_ids: received shape {tuple(input_ids.shape)}, expected (batch, positions). "
+            "For one prompt pass [ids], or ids[None, :] of an array."
+        )
+    check_library("input_ids", input_ids, weight)
+    check_ids("input_ids", input_ids, model.config.vocab_size, "vocab_size")
+    xp = array_namespace(input_ids)
+    if xp.iinfo(input_ids.dtype).max < model.config.vocab_size - 1:
+        raise TypeError(
+            f"input_ids: received dtype {input_ids.dtype}, which cannot hold every id up to "
+            f"{model.config.vocab_size - 1}. Pass int64."
+        )
+    input_ids = xp.astype(input_ids, xp.int64)
+    mask = _mask_of_padding(input_ids, arguments) if attention_mask is None else _check_mask(attention_mask, input_ids)
+    if mask is None or bool(xp.all(mask == 1)):
+        return Context(input_ids, None)
+    if not bool(xp.all(mask[:, -1] == 1)):
+        raise ValueError(
+            "A row of the prompt ends with padding (the attention mask is 0 at its last position), so there is nothing "
+            "to continue. Pad on the left: tokenizer.padding_side = 'left'."
+        )
+    return Context(input_ids, mask)
+
+
+def _mask_of_padding(input_ids: Array, arguments: GenerationArguments) -> Array | None:
+    """The mask that the padding tokens imply, as Hugging Face derives it: none where padding is the end token."""
+    padding = arguments.padding_id
+    if padding is None or padding in arguments.eos_token_ids:
+        return None
+    xp = array_namespace(input_ids)
+    return xp.astype(input_ids != padding, xp.int64)
+
+
+def _check_mask(mask: Any, input_ids: Array) -> Array:
+    """The mask as integers; raise unless it is of zeros and ones and as wide as the prompt."""
+    xp = array_namespace(input_ids)
+    if isinstance(mask, list | tuple):
+        mask = xp.asarray(mask, device=device(input_ids))
+    check_library("attention_mask", mask, input_ids)
+    if tuple(mask.shape) != tuple(input_ids.shape):
+        raise ValueError(
+            f"attention_mask: received shape {tuple(mask.shape)}, expected {tuple(input_ids.shape)}, that of input_ids."
+        )
+    if not xp.isdtype(mask.dtype, ("bool", "integral")) or bool(xp.any((mask != 0) & (mask != 1))):
+        raise ValueError("attention_mask: expected integers or booleans, 1 where a token counts and 0 at padding.")
+    return xp.astype(mask, xp.int64)
