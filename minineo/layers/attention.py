@@ -51,11 +51,13 @@ def visible(T: int, S: int, window: int | None, like: Array) -> Array:
     return distance >= 0 if window is None else (distance >= 0) & (distance < window)
 
 
-def attention(q: Array, k: Array, v: Array, visible: Array, real: Array | None = None, tap: Tap = no_tap) -> Array:
+def attention(
+    q: Array, k: Array, v: Array, window: int | None = None, real: Array | None = None, tap: Tap = no_tap
+) -> Array:
     """Mix the values of the positions that each position looks at, in the proportions that its scores give.
 
-    q (B, H, T, d), k and v (B, H, S, d), visible (T, S) booleans, real (B, S) booleans that are False at padding,
-    or None where there is none -> (B, H, T, d).
+    q (B, H, T, d), k and v (B, H, S, d), where the queries are the last T of the S positions; `window` is None in a
+    global layer; real (B, S) booleans are False at padding, None where there is none -> (B, H, T, d).
 
     Intermediates: `scores` after masking and `pattern`, both (B, H, T, S) and never narrower than float32; `z` is the
     result.
@@ -67,6 +69,6 @@ def attention(q: Array, k: Array, v: Array, visible: Array, real: Array | None =
         # Padding gets the smallest number there is rather than -inf: a row in which all is padding (nobody reads it)
         # then mixes evenly instead of dividing zero by zero.
         scores = xp.where(real[:, None, None, :], scores, float(xp.finfo(scores.dtype).min))
-    scores = tap("scores", xp.where(visible, scores, -math.inf))
+    scores = tap("scores", xp.where(visible(q.shape[2], k.shape[2], window, like=q), scores, -math.inf))
     pattern = tap("pattern", softmax(scores))
     return tap("z", xp.astype(pattern, v.dtype, copy=False) @ v)

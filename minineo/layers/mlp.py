@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from minineo.arrays import Array
+from array_api_compat import array_namespace
+
+from minineo.arrays import Array, at_least_float32
 from minineo.layers.linear import linear
 from minineo.tap import Tap, no_tap
 
@@ -27,6 +29,8 @@ def mlp(
 
     Intermediates: `pre` and `act` (..., M), before and after the activation; `out` is the result.
     """
+    xp = array_namespace(x)
     pre = tap("pre", linear(x, c_fc_weight, c_fc_bias))
-    act = tap("act", activation(pre))
+    # in float32 at least: the cube in gelu_new overflows float16 from x = 41 on
+    act = tap("act", xp.astype(activation(at_least_float32(pre)), pre.dtype, copy=False))
     return tap("out", linear(act, c_proj_weight, c_proj_bias))

@@ -24,19 +24,20 @@ def block(
     params: Params,
     at: str,
     x: Array,
-    visible: Array,
+    window: int | None,
     real: Array | None,
     past: KeysAndValues | None,
     config: GPTNeoConfig,
     tap: Tap = no_tap,
 ) -> tuple[Array, KeysAndValues]:
-    """Apply one block to the residual stream x (B, T, D), with the masks of `minineo.layers.attention`.
+    """Apply one block to the residual stream x (B, T, D), looking `window` positions back (None: all).
 
+    real (B, S) is False at padding, where S counts all positions so far; None where there is no padding.
     Returns the residual stream after it, and the keys and values of the past followed by the new ones.
     """
     epsilon = config.layer_norm_epsilon
     normed = tap("ln_1", layer_norm(x, params[f"{at}.ln_1.weight"], params[f"{at}.ln_1.bias"], epsilon))
-    out, kv = self_attention(params, f"{at}.attn.attention", normed, visible, real, past, config, under(tap, "attn"))
+    out, kv = self_attention(params, f"{at}.attn.attention", normed, window, real, past, config, under(tap, "attn"))
     x = tap("resid_mid", x + out)
     normed = tap("ln_2", layer_norm(x, params[f"{at}.ln_2.weight"], params[f"{at}.ln_2.bias"], epsilon))
     out = mlp(
@@ -55,7 +56,7 @@ def self_attention(
     params: Params,
     at: str,
     x: Array,
-    visible: Array,
+    window: int | None,
     real: Array | None,
     past: KeysAndValues | None,
     config: GPTNeoConfig,
@@ -67,5 +68,6 @@ def self_attention(
     k = tap("k", split_heads(linear(x, params[f"{at}.k_proj.weight"]), config.num_heads))
     v = tap("v", split_heads(linear(x, params[f"{at}.v_proj.weight"]), config.num_heads))
     k, v = append(past, k, v)
-    z = merge_heads(attention(q, k, v, visible, real, tap))
+    real_keys = None if real is None else real[:, -k.shape[2] :]  # a local layer's cache has dropped the oldest
+    z = merge_heads(attention(q, k, v, window, real_keys, tap))
     return tap("out", linear(z, params[f"{at}.out_proj.weight"], params[f"{at}.out_proj.bias"])), (k, v)

@@ -8,8 +8,10 @@ from array_api_compat import array_namespace, is_array_api_obj
 
 from minineo.arrays import Array
 from minineo.config import GPTNeoConfig
+from minineo.model.block import Params
 from minineo.model.cache import Cache
 from minineo.model.heads import problem_type
+from minineo.model.names import Shapes
 
 
 def check_inputs(
@@ -69,6 +71,21 @@ def check_library(name: str, array: Any, weight: Array) -> None:
             f"{name}: received an array of {type(array).__module__}, but the model's parameters are of "
             f"{type(weight).__module__}. Convert one to the other's library."
         )
+
+
+def check_params(params: Params, shapes: Shapes) -> None:
+    """Raise unless `params` holds floating-point arrays of one library under exactly these names, in these shapes."""
+    for name in [*shapes, *params]:
+        if name not in params:
+            raise ValueError(f"params has no {name!r}, expected an array of shape {shapes[name]}.")
+        if name not in shapes:
+            raise ValueError(f"params has {name!r}, expected exactly the names that parameter_shapes(config) lists.")
+        array = params[name]
+        check_library(name, array, params[next(iter(shapes))])
+        if tuple(array.shape) != shapes[name]:
+            raise ValueError(f"{name}: received shape {tuple(array.shape)}, expected {shapes[name]}.")
+        if not array_namespace(array).isdtype(array.dtype, "real floating"):
+            raise TypeError(f"{name}: received dtype {array.dtype}, expected a floating-point one.")
 
 
 def check_ids(name: str, ids: Array, below: int, limit_name: str) -> None:

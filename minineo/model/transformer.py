@@ -11,11 +11,10 @@ from array_api_compat import array_namespace
 
 from minineo.arrays import Array
 from minineo.config import GPTNeoConfig
-from minineo.layers.attention import visible
 from minineo.layers.embedding import embedding
 from minineo.layers.layer_norm import layer_norm
 from minineo.model.block import Params, block
-from minineo.model.cache import Cache, forget, kept_positions
+from minineo.model.cache import Cache, forget
 from minineo.model.outputs import BaseModelOutputWithPast
 from minineo.tap import Recorder, Tap, no_tap, under
 
@@ -53,15 +52,11 @@ def transformer(
     x = embed(params, input_ids, position_ids, token_type_ids, inputs_embeds, past, tap, prefix)
     T = x.shape[1]
     real = None if attention_mask is None else attention_mask != 0
-    masks = {}  # one for the global layers and one for the local ones, whose caches hold fewer positions
-    for window in {config.window(i) for i in range(config.num_layers)}:
-        S = kept_positions(past, window) + T
-        masks[window] = visible(T, S, window, like=x), None if real is None else real[:, past + T - S :]
     kept = []
     for i in range(config.num_layers):
         window = config.window(i)
         layer_past = None if past_key_values is None else past_key_values[i]
-        x, kv = block(params, f"{prefix}h.{i}", x, *masks[window], layer_past, config, under(tap, f"h.{i}"))
+        x, kv = block(params, f"{prefix}h.{i}", x, window, real, layer_past, config, under(tap, f"h.{i}"))
         kept.append(forget(kv, window))
     x = layer_norm(x, params[f"{prefix}ln_f.weight"], params[f"{prefix}ln_f.bias"], config.layer_norm_epsilon)
     x = tap("ln_f", x)
