@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from numbers import Integral
 from typing import Any
 
 from minineo.config import GPTNeoConfig
 from minineo.generation import generate
 from minineo.model import heads
-from minineo.model.inputs import check_classification_labels, check_labels
+from minineo.model.inputs import (
+    check_answer_positions,
+    check_classification_labels,
+    check_labels,
+    check_logits_to_keep,
+)
 from minineo.model.names import BASE_PREFIX, Shapes
 from minineo.model.outputs import (
     BaseModelOutputWithPast,
@@ -31,7 +37,7 @@ class GPTNeoForCausalLM(GPTNeoPreTrainedModel[CausalLMOutputWithPast]):
     """The language model: tokens to logits (B, T, V) for each next token, and text by `generate`.
 
     Takes labels (B, T), which may be input_ids themselves (they are shifted inside; -100 is ignored), and
-    logits_to_keep: 0 for logits at all positions, k for the last k, or a 1-D array of positions.
+    logits_to_keep: 0 for logits at all positions, k for the last k, or an array of positions, (K,) or (B, K).
     """
 
     forward = staticmethod(heads.causal_lm)
@@ -49,11 +55,10 @@ class GPTNeoForCausalLM(GPTNeoPreTrainedModel[CausalLMOutputWithPast]):
 
     def _check_head_inputs(self, batch: int, positions: int, head_inputs: dict[str, Any]) -> None:
         labels, logits_to_keep = head_inputs.get("labels"), head_inputs.get("logits_to_keep", 0)
-        if isinstance(logits_to_keep, int) and logits_to_keep < 0:
-            raise ValueError(f"logits_to_keep: received {logits_to_keep}, expected 0 (all) or the number of positions.")
+        check_logits_to_keep(logits_to_keep, positions)
         if labels is not None:
             check_labels("labels", labels, (batch, positions), self.config.vocab_size)
-            if not isinstance(logits_to_keep, int) or logits_to_keep:
+            if not isinstance(logits_to_keep, Integral) or logits_to_keep:
                 raise ValueError("labels need logits at all positions: leave logits_to_keep at 0.")
 
 
@@ -115,3 +120,8 @@ class GPTNeoForQuestionAnswering(GPTNeoPreTrainedModel[QuestionAnsweringModelOut
     def head_shapes(cls, config: GPTNeoConfig) -> Shapes:
         """A weight and a bias: one row for starts, one for ends."""
         return {"qa_outputs.weight": (2, config.hidden_size), "qa_outputs.bias": (2,)}
+
+    def _check_head_inputs(self, batch: int, positions: int, head_inputs: dict[str, Any]) -> None:
+        for name, answers in head_inputs.items():
+            if answers is not None:
+                check_answer_positions(name, answers, batch)

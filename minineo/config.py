@@ -86,10 +86,13 @@ class GPTNeoConfig:
         if fields.get("attention_types") is None:
             fields["attention_types"] = [[["global", "local"], 12]]
         expanded = expand_attention_types(fields["attention_types"])
-        given = fields.setdefault("attention_layers", expanded)
+        if fields.get("attention_layers") is None:
+            fields["attention_layers"] = expanded
         self._set_labels(fields.pop("num_labels", None), fields.pop("id2label", None), fields.pop("label2id", None))
         for name, value in (_COMMON_DEFAULTS | fields).items():
-            setattr(self, name, value)
+            if name in _RESERVED:
+                raise ValueError(f"{name}: received {value!r}, but GPTNeoConfig has a method or property of this name.")
+            setattr(self, name, _copy(value))
         _check(self)
         if len(expanded) != self.num_layers:
             raise ValueError(
@@ -97,10 +100,10 @@ class GPTNeoConfig:
                 f"but num_layers is {self.num_layers}. For alternating layers pass "
                 f"attention_types={_alternating(self.num_layers)!r}."
             )
-        if list(given) != expanded:
+        if self.attention_layers != expanded:
             raise ValueError(
-                f"attention_layers: received {given!r}, but attention_types {self.attention_types!r} stands for "
-                f"{expanded!r}. Hugging Face derives the first from the second: change attention_types."
+                f"attention_layers: received {self.attention_layers!r}, but attention_types {self.attention_types!r} "
+                f"stands for {expanded!r}. Hugging Face derives the first from the second: change attention_types."
             )
 
     @property
@@ -178,7 +181,7 @@ class GPTNeoConfig:
             raise FileNotFoundError(f"{path}: no such file. Expected a directory that holds {CONFIG_FILE}.")
         try:
             fields = json.loads(path.read_text(encoding="utf-8"))
-        except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"{path}: not valid JSON ({error}). Expected a Hugging Face {CONFIG_FILE}.") from error
         if not isinstance(fields, dict):
             raise ValueError(f"{path}: holds a JSON {type(fields).__name__}, expected an object with GPT-Neo's fields.")
@@ -222,10 +225,15 @@ class GPTNeoConfig:
             raise ValueError(
                 f"num_labels: received {num_labels}, but id2label names {len(id2label)}. Pass one of the two."
             )
-        self.id2label = {int(key): label for key, label in id2label.items()}
-        self.label2id = {label: key for key, label in self.id2label.items()} if label2id is None else label2id
+        try:
+            self.id2label = {int(key): label for key, label in id2label.items()}
+        except ValueError:
+            raise ValueError(f"id2label: received {id2label!r}, expected keys that are integers.") from None
+        self.label2id = {label: key for key, label in self.id2label.items()} if label2id is None else dict(label2id)
 
 
+# What an unknown field of a file must not replace.
+_RESERVED = {name for name in vars(GPTNeoConfig) if name not in GPTNeoConfig.__annotations__}
 _MODEL_FIELDS = [
     name
     for name in GPTNeoConfig.__annotations__

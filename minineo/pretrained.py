@@ -10,6 +10,7 @@ import json
 import os
 import warnings
 from collections.abc import Callable, Mapping
+from numbers import Integral
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Self, TypeVar, cast
 
@@ -23,7 +24,7 @@ from minineo.layers.activations import activation
 from minineo.model.block import Params
 from minineo.model.cache import Cache
 from minineo.model.initialise import initialise
-from minineo.model.inputs import check_inputs, check_library
+from minineo.model.inputs import check_inputs, check_library, check_params
 from minineo.model.names import BASE_PREFIX, Shapes, parameter_shapes
 from minineo.model.outputs import ModelOutput
 from minineo.tap import Tap, no_tap
@@ -52,8 +53,7 @@ class GPTNeoPreTrainedModel(Generic[Output]):
         self.config = config
         self.params: Params = initialise(shapes, config, seed) if params is None else dict(params)
         self.generation_config: dict[str, Any] = {}
-        if params is not None:
-            match(self.params, shapes, source="params", base_prefix=self.prefix)
+        check_params(self.params, shapes)
 
     @classmethod
     def head_shapes(cls, config: GPTNeoConfig) -> Shapes:
@@ -93,10 +93,11 @@ class GPTNeoPreTrainedModel(Generic[Output]):
                 f"{path}: no such directory. Expected a checkpoint on disk, a folder with config.json and "
                 "model.safetensors; one on the Hugging Face Hub has to be downloaded first."
             )
-        if config is None:
-            config = GPTNeoConfig.from_pretrained(path, **config_fields)
-        elif config_fields:
-            config = GPTNeoConfig.from_dict(config.to_dict(), **config_fields)
+        config = GPTNeoConfig.from_pretrained(path) if config is None else config
+        unknown = [name for name in config_fields if not hasattr(config, name)]
+        if unknown:
+            raise TypeError(f"from_pretrained has no argument {unknown[0]!r}, nor the configuration such a field.")
+        config = GPTNeoConfig.from_dict(config.to_dict(), **config_fields)
         target = floating_dtype(dtype)
         shapes = cls.parameter_shapes(config)
         state = read_state_dict(path)
@@ -174,7 +175,7 @@ class GPTNeoPreTrainedModel(Generic[Output]):
         weight = self.params[f"{self.prefix}wte.weight"]
         check_inputs(self.config, weight, *inputs)
         for name, value in head_inputs.items():
-            if not isinstance(value, int):  # logits_to_keep is an array or an int
+            if not isinstance(value, Integral):  # logits_to_keep is an array or an int
                 check_library(name, value, weight)
         batch, positions = (input_ids if input_ids is not None else cast(Array, inputs_embeds)).shape[:2]
         self._check_head_inputs(batch, positions, head_inputs)

@@ -58,7 +58,7 @@ def append(past: KeysAndValues | None, k: Array, v: Array) -> KeysAndValues:
 def forget(kv: KeysAndValues, window: int | None) -> KeysAndValues:
     """Drop the oldest positions: of those so far, the next query of a local layer sees the window - 1 latest."""
     S = kv[0].shape[2]
-    if window is None or S < window:
+    if window is None or window > S:
         return kv
     first = S - (window - 1)
     xp = array_namespace(*kv)

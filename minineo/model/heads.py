@@ -5,6 +5,7 @@ Dimensions: B batch, T positions, K positions that get logits, D hidden size, V 
 
 from __future__ import annotations
 
+from numbers import Integral
 from typing import Any
 
 from array_api_compat import array_namespace
@@ -38,7 +39,8 @@ def causal_lm(
     """Predict each next token: logits (B, K, V).
 
     labels (B, T) may be input_ids themselves: position t is compared with label t + 1. `logits_to_keep` of k > 0
-    computes logits for the last k positions only, an array of positions for those; `inputs` are the transformer's.
+    computes logits for the last k positions only, an array of positions (K,) or (B, K) for those; `inputs` are the
+    transformer's.
     """
     base = transformer(params, config, input_ids, tap=tap, prefix=BASE_PREFIX, **inputs)
     hidden = keep_positions(base.last_hidden_state, logits_to_keep)
@@ -51,8 +53,8 @@ def causal_lm(
 
 def keep_positions(hidden: Array, logits_to_keep: int | Array) -> Array:
     """Hidden states (B, T, D) of the last `logits_to_keep` positions, or of those in a 1-D array; 0 keeps all."""
-    if isinstance(logits_to_keep, int):
-        return hidden[:, -logits_to_keep:, :] if logits_to_keep else hidden
+    if isinstance(logits_to_keep, Integral):
+        return hidden[:, max(hidden.shape[1] - logits_to_keep, 0) :, :] if logits_to_keep else hidden
     return array_namespace(hidden, logits_to_keep).take(hidden, logits_to_keep, axis=1)
 
 

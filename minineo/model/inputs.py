@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Integral
 from typing import Any
 
 from array_api_compat import array_namespace, is_array_api_obj
@@ -26,7 +27,8 @@ def check_inputs(
 ) -> None:
     """Raise ValueError or TypeError for inputs that the transformer cannot take; `weight` is any of its parameters."""
     if (input_ids is None) == (inputs_embeds is None):
-        raise ValueError("Pass exactly one of input_ids and inputs_embeds.")
+        received = "neither" if input_ids is None else "both"
+        raise ValueError(f"Pass exactly one of input_ids and inputs_embeds: received {received}.")
     arrays = {
         "input_ids": input_ids,
         "attention_mask": attention_mask,
@@ -40,8 +42,8 @@ def check_inputs(
         check_ids("input_ids", input_ids, config.vocab_size, "vocab_size")
         B, T = _two("input_ids", input_ids)
     else:
-        B, T = _check_embeds(inputs_embeds, config.hidden_size)
-    past = _check_past(past_key_values, B, config.num_layers)
+        B, T = _check_embeds(inputs_embeds, config.hidden_size, weight.dtype)
+    past = 0 if past_key_values is None else check_cache(past_key_values, B, config, weight)
     if position_ids is None and past + T > config.max_position_embeddings:
         raise ValueError(
             f"The input has {past + T} positions ({past} cached and {T} new), but the model has "
@@ -109,12 +111,9 @@ def check_labels(name: str, labels: Array, shape: tuple[int, ...], num_classes: 
     _check_shape(name, labels, [shape])
     if not xp.isdtype(labels.dtype, "integral"):
         raise TypeError(f"{name}: received dtype {labels.dtype}, expected integers.")
-    wrong = (labels != -100) & ((labels < 0) | (labels >= num_classes))
-    if bool(xp.any(wrong)):
-        found = int(xp.max(xp.where(wrong, xp.abs(labels), xp.zeros_like(labels))))
-        raise ValueError(
-            f"{name}: found a label of magnitude {found}, expected 0 ... {num_classes - 1}, or -100 to ignore it."
-        )
+    wrong = labels[(labels != -100) & ((labels < 0) | (labels >= num_classes))]
+    if wrong.shape[0] > 0:
+        raise ValueError(f"{name}: received {int(wrong[0])}, expected 0 ... {num_classes - 1}, or -100 to ignore it.")
 
 
 def check_classification_labels(labels: Array, batch: int, config: GPTNeoConfig) -> None:
@@ -131,6 +130,48 @@ def check_classification_labels(labels: Array, batch: int, config: GPTNeoConfig)
         raise TypeError(f"labels: received dtype {labels.dtype}, expected real numbers.")
 
 
+def check_logits_to_keep(keep: int | Array, positions: int) -> None:
+    """Raise unless `keep` is a number of positions, or an integer array of positions that the input has."""
+    if isinstance(keep, Integral):
+        if keep < 0:
+            raise ValueError(f"logits_to_keep: received {keep}, expected 0 (all) or the number of last positions.")
+        return
+    xp = array_namespace(keep)
+    if not xp.isdtype(keep.dtype, "integral"):
+        raise TypeError(f"logits_to_keep: received dtype {keep.dtype}, expected integers.")
+    if bool(xp.any((keep < -positions) | (keep >= positions))):
+        raise ValueError(f"logits_to_keep: received {keep}, expected positions of the input, 0 ... {positions - 1}.")
+
+
+def check_answer_positions(name: str, answers: Array, batch: int) -> None:
+    """Raise unless `answers` holds one integer for each text; any value will do, for an answer may be cut off."""
+    _check_shape(name, answers, [(batch,), (batch, 1)])
+    if not array_namespace(answers).isdtype(answers.dtype, "integral"):
+        raise TypeError(f"{name}: received dtype {answers.dtype}, expected integers.")
+
+
+def check_cache(cache: Any, batch: int, config: GPTNeoConfig, weight: Array) -> int:
+    """Raise unless a model of this configuration made `cache` for a batch of that size; return its length."""
+    if not isinstance(cache, Cache):
+        raise TypeError(f"past_key_values: received a {type(cache).__name__}, expected output.past_key_values.")
+    if len(cache) != config.num_layers:
+        raise ValueError(
+            f"past_key_values: received {len(cache)} layers, expected {config.num_layers}. "
+            "Pass the cache of an earlier output of this model."
+        )
+    for i, (keys, _) in enumerate(cache):
+        check_library("past_key_values", keys, weight)
+        window = config.window(i)
+        kept = cache.length if window is None else min(cache.length, window - 1)
+        expected = (batch, config.num_heads, kept, config.head_size)
+        if tuple(keys.shape) != expected:
+            raise ValueError(
+                f"past_key_values: received keys of shape {tuple(keys.shape)} in layer {i}, expected {expected}, which "
+                "is (batch, heads, positions kept, head size). Pass the cache of an earlier output of this model."
+            )
+    return cache.length
+
+
 def _two(name: str, array: Array) -> tuple[int, int]:
     if array.ndim != 2:
         raise ValueError(
@@ -141,27 +182,15 @@ def _two(name: str, array: Array) -> tuple[int, int]:
     return B, T
 
 
-def _check_embeds(embeds: Array, hidden_size: int) -> tuple[int, int]:
+def _check_embeds(embeds: Array, hidden_size: int, dtype: Any) -> tuple[int, int]:
     if embeds.ndim != 3 or embeds.shape[2] != hidden_size or 0 in embeds.shape:
         raise ValueError(
             f"inputs_embeds: received shape {tuple(embeds.shape)}, expected (batch, positions, {hidden_size})."
         )
+    if embeds.dtype != dtype:  # a wider one would silently widen everything after it
+        raise TypeError(f"inputs_embeds: received dtype {embeds.dtype}, expected the parameters' own, {dtype}.")
     B, T, _ = embeds.shape
     return B, T
-
-
-def _check_past(past: Any, batch: int, num_layers: int) -> int:
-    """Number of cached positions."""
-    if past is None:
-        return 0
-    if not isinstance(past, Cache):
-        raise TypeError(f"past_key_values: received a {type(past).__name__}, expected output.past_key_values.")
-    if len(past) != num_layers or past[0][0].shape[0] != batch:
-        raise ValueError(
-            f"past_key_values: received {len(past)} layers and a batch of {past[0][0].shape[0]}, "
-            f"expected {num_layers} layers and a batch of {batch}."
-        )
-    return past.length
 
 
 def _check_shape(name: str, array: Array, shapes: list[tuple[int, ...]]) -> None:

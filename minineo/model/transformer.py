@@ -51,7 +51,8 @@ def transformer(
     past = 0 if past_key_values is None else past_key_values.length
     x = embed(params, input_ids, position_ids, token_type_ids, inputs_embeds, past, tap, prefix)
     T = x.shape[1]
-    real = None if attention_mask is None else attention_mask != 0
+    xp = array_namespace(x)
+    real = None if attention_mask is None else xp.astype(attention_mask, xp.bool)
     kept = []
     for i in range(config.num_layers):
         window = config.window(i)
