@@ -64,7 +64,14 @@ def test_mask_buffers_are_dropped() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["h.0.attn.attention.out_proj.biases", "h.x.attn.attention.bias", "attn.attention.bias"]
+    "name",
+    [
+        "h.0.attn.attention.out_proj.biases",
+        "h.x.attn.attention.bias",
+        "h.0.attn.attention.bias.more",
+        "x.h.0.attn.attention.bias",
+        "attn.attention.bias",
+    ],
 )
 def test_nothing_else_is_taken_for_a_mask_buffer(name: str) -> None:
     with pytest.raises(CheckpointError, match=f"tensor '{name}': unexpected"):
