@@ -55,10 +55,10 @@ class GPTNeoForCausalLM(GPTNeoPreTrainedModel[CausalLMOutputWithPast]):
 
     def _check_head_inputs(self, batch: int, positions: int, head_inputs: dict[str, Any]) -> None:
         labels, logits_to_keep = head_inputs.get("labels"), head_inputs.get("logits_to_keep", 0)
-        check_logits_to_keep(logits_to_keep, positions)
+        check_logits_to_keep(logits_to_keep, batch, positions)
         if labels is not None:
             check_labels("labels", labels, (batch, positions), self.config.vocab_size)
-            if not isinstance(logits_to_keep, Integral) or logits_to_keep:
+            if not isinstance(logits_to_keep, int | Integral) or logits_to_keep:
                 raise ValueError("labels need logits at all positions: leave logits_to_keep at 0.")
 
 

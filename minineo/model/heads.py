@@ -52,10 +52,16 @@ def causal_lm(
 
 
 def keep_positions(hidden: Array, logits_to_keep: int | Array) -> Array:
-    """Hidden states (B, T, D) of the last `logits_to_keep` positions, or of those in a 1-D array; 0 keeps all."""
-    if isinstance(logits_to_keep, Integral):
+    """Hidden states (B, K, D) of the last `logits_to_keep` positions, 0 for all, or of those in an array.
+
+    The array is (K,), or (B, K) where each row has its own.
+    """
+    if isinstance(logits_to_keep, int | Integral):
         return hidden[:, max(hidden.shape[1] - logits_to_keep, 0) :, :] if logits_to_keep else hidden
-    return array_namespace(hidden, logits_to_keep).take(hidden, logits_to_keep, axis=1)
+    xp = array_namespace(hidden, logits_to_keep)
+    if logits_to_keep.ndim == 2:
+        return xp.take_along_axis(hidden, logits_to_keep[:, :, None], axis=1)
+    return xp.take(hidden, logits_to_keep, axis=1)
 
 
 def sequence_classification(

@@ -130,15 +130,19 @@ def check_classification_labels(labels: Array, batch: int, config: GPTNeoConfig)
         raise TypeError(f"labels: received dtype {labels.dtype}, expected real numbers.")
 
 
-def check_logits_to_keep(keep: int | Array, positions: int) -> None:
+def check_logits_to_keep(keep: int | Array, batch: int, positions: int) -> None:
     """Raise unless `keep` is a number of positions, or an integer array of positions that the input has."""
-    if isinstance(keep, Integral):
+    if isinstance(keep, int | Integral):
         if keep < 0:
             raise ValueError(f"logits_to_keep: received {keep}, expected 0 (all) or the number of last positions.")
         return
     xp = array_namespace(keep)
     if not xp.isdtype(keep.dtype, "integral"):
         raise TypeError(f"logits_to_keep: received dtype {keep.dtype}, expected integers.")
+    if keep.ndim != 1 and (keep.ndim != 2 or keep.shape[0] != batch):
+        raise ValueError(
+            f"logits_to_keep: received shape {tuple(keep.shape)}, expected (K,) for all rows or ({batch}, K)."
+        )
     if bool(xp.any((keep < -positions) | (keep >= positions))):
         raise ValueError(f"logits_to_keep: received {keep}, expected positions of the input, 0 ... {positions - 1}.")
 
