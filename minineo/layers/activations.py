@@ -36,7 +36,7 @@ def gelu(x: Array) -> Array:
 def relu(x: Array) -> Array:
     """Keep what is positive."""
     xp = array_namespace(x)
-    return xp.where(x > 0.0, x, xp.zeros_like(x))
+    return xp.maximum(x, xp.zeros_like(x))
 
 
 def silu(x: Array) -> Array:
