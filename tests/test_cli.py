@@ -1,0 +1,215 @@
+"""The command line, run as a user runs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import minineo
+from minineo.cli import main, texts_of
+
+MINIMAL = [sys.executable, "-m", "minineo"]
+
+
+def run(*arguments: str, **options) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*MINIMAL, *arguments], capture_output=True, encoding="utf-8", timeout=120, **options)
+
+
+def test_generate_prints_the_prompt_and_the_same_story_for_the_same_seed():
+    first = run("generate", "Once upon a time", "--max-new-tokens", "30", "--seed", "3")
+    assert first.returncode == 0, first.stderr
+    assert first.stderr == ""
+    expected = minineo.generate("Once upon a time", max_new_tokens=30, seed=3)
+    assert first.stdout == expected + "\n"
+    assert expected.startswith("Once upon a time")
+
+
+def test_generate_reads_standard_input_when_there_is_no_prompt():
+    result = run("generate", "--max-new-tokens", "5", "--temperature", "0", input="The king said\n")
+    assert result.stdout == minineo.generate("The king said", max_new_tokens=5, temperature=0) + "\n"
+
+
+def test_generate_with_beams(capsys):
+    assert main(["generate", "The king", "--num-beams", "3", "--max-new-tokens", "6"]) == 0
+    expected = minineo.generate("The king", num_beams=3, do_sample=False, max_new_tokens=6)
+    assert capsys.readouterr().out == expected + "\n"
+
+
+def test_generate_streams(tmp_path):
+    """The first words are there long before the last."""
+    command = [*MINIMAL, "generate", "Once", "--seed", "0", "--max-new-tokens", "200"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    seen: list[float] = []
+    while os.read(process.stdout.fileno(), 64):
+        seen.append(time.monotonic())
+    process.stdout.close()
+    assert process.wait() == 0
+    assert len(seen) > 10
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "words"),
+    [
+        (["generate", "x", "--model", "no/such/place"], 1, "no/such/place"),
+        (["generate", "x", "--device", "cuda"], 1, "'cuda'"),
+        (["generate", "x", "--temperature", "-1"], 1, "temperature"),
+        (["generate", "x " * 400], 1, "256"),
+        (["generate", "x", "--max-new-tokens", "1000"], 1, "1000"),
+        (["generate", "x", "--max-new-tokens", "many"], 2, "--max-new-tokens"),
+        (["inspect", "no/such/place"], 1, "no/such/place"),
+        (["tokenize", "x", "--model", "no/such/place"], 1, "no/such/place"),
+        (["train-tokenizer", "no-such-file", "--output", "out"], 1, "no-such-file"),
+        (["dance"], 2, "dance"),
+        ([], 2, "COMMAND"),
+    ],
+)
+def test_an_error_is_one_line_on_standard_error(arguments, status, words):
+    result = run(*arguments)
+    assert result.returncode == status
+    assert words in result.stderr
+    assert "Traceback" not in result.stderr
+    if status == 1:
+        assert result.stderr.count("\n") == 1
+        assert result.stdout == ""
+
+
+@pytest.mark.parametrize("command", ["generate", "tokenize", "train-tokenizer", "inspect"])
+def test_help_shows_an_example_that_works(command, tmp_path, monkeypatch):
+    shown = run(command, "--help")
+    assert shown.returncode == 0
+    example = shown.stdout.split("example:\n", 1)[1].strip()
+    assert example.startswith(f"minineo {command}")
+    (tmp_path / "stories.txt").write_text("Once upon a time there was a king. " * 20, encoding="utf-8")
+    minineo.load()[0].save_pretrained(tmp_path / "path/to/checkpoint")
+    command_line = example.replace("minineo", f"{sys.executable} -m minineo", 1)
+    result = subprocess.run(command_line, shell=True, cwd=tmp_path, capture_output=True, timeout=120)
+    assert result.returncode == 0, result.stderr
+
+
+def test_ctrl_c_ends_quietly_with_130():
+    command = [*MINIMAL, "generate", "Once", "--max-new-tokens", "250"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    os.read(process.stdout.fileno(), 1)  # it has begun
+    process.send_signal(signal.SIGINT)
+    process.stdout.read()
+    assert process.stderr.read() == b""
+    assert process.wait() == 130
+
+
+def test_a_closed_pipe_is_no_error():
+    command = [*MINIMAL, "generate", "Once", "--max-new-tokens", "250", "--seed", "1"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    os.read(process.stdout.fileno(), 1)
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    assert process.wait() == 0
+
+
+def test_tokenize_aligns_ids_tokens_bytes_and_text():
+    result = run("tokenize", "The king said: 你好 🙂")
+    assert result.returncode == 0, result.stderr
+    lines = result.stdout.splitlines()
+    assert lines[0].split() == ["id", "token", "bytes", "text"]
+    rows = lines[1 : lines.index("")]
+    _, tokenizer = minineo.load()
+    ids = tokenizer.encode("The king said: 你好 🙂")
+    assert [int(row.split()[0]) for row in rows] == ids
+    shown = bytes.fromhex("".join("".join(_bytes_column(row)) for row in rows))
+    assert shown.decode("utf-8") == "The king said: 你好 🙂"
+    assert "\\xf0" in result.stdout  # a token that is part of a character shows its bytes
+    assert f"{len(ids)} tokens, 19 characters, 26 bytes" in result.stdout
+
+
+def _bytes_column(row: str) -> list[str]:
+    """The two-digit words of a row: its bytes, as the token before them is no such word in this test."""
+    head, _, _ = row.partition("'")
+    return [word for word in head.split()[2:] if len(word) == 2]
+
+
+def test_train_tokenizer_writes_a_tokenizer_that_loads(tmp_path):
+    stories = tmp_path / "stories.txt"
+    stories.write_text("the cat sat on the mat\n<|endoftext|>\nthe dog sat on the log\n" * 50, encoding="utf-8")
+    result = run("train-tokenizer", str(stories), "--vocab-size", "280", "--output", str(tmp_path / "out"))
+    assert result.returncode == 0, result.stderr
+    tokenizer = minineo.GPT2Tokenizer.from_pretrained(tmp_path / "out")
+    assert len(tokenizer) <= 280
+    assert len(tokenizer.encode("the cat sat on the log")) <= 7
+    assert tokenizer.decode(tokenizer.encode("the cat sat<|endoftext|>on")) == "the cat sat<|endoftext|>on"
+
+
+def test_texts_are_parted_at_separators_and_lose_nothing(tmp_path):
+    file = tmp_path / "a.txt"
+    file.write_bytes(b"one\r\n\n<|endoftext|>\ntwo <|endoftext|> in a line\n")
+    texts = list(texts_of([str(file)], ["<|endoftext|>"]))
+    assert texts == ["one\r\n\n", "two <|endoftext|> in a line\n"]
+
+
+def test_a_file_that_is_not_text_is_named(tmp_path, capsys):
+    file = tmp_path / "a.bin"
+    file.write_bytes(b"abc\xff\xfe")
+    assert main(["train-tokenizer", str(file), "--output", str(tmp_path / "out")]) == 1
+    assert str(file) in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_inspect_the_bundled_model(capsys):
+    assert main(["inspect"]) == 0
+    out = capsys.readouterr().out
+    row = next(line for line in out.splitlines() if line.startswith("transformer.wte.weight"))
+    assert row.split() == ["transformer.wte.weight", "4096", "x", "192", "F16", "786,432", "1,572,864"]
+    assert "3,501,696 numbers" in out
+    assert "window_size" in out
+
+
+def test_inspect_reads_only_headers(tmp_path, capsys):
+    """A file of 100 GB, nearly all of it a hole, is shown at once."""
+    shape = [25_000_000, 1000]
+    header = json.dumps({"wte.weight": {"dtype": "F32", "shape": shape, "data_offsets": [0, 100_000_000_000]}}).encode()
+    header += b" " * (-len(header) % 8)
+    path = tmp_path / "model.safetensors"
+    try:
+        with path.open("wb") as file:
+            file.write(len(header).to_bytes(8, "little") + header)
+            file.truncate(8 + len(header) + 100_000_000_000)
+    except OSError:
+        pytest.skip("this file system has no sparse files of 100 GB")
+    assert main(["inspect", str(path)]) == 0
+    assert "25,000,000,000" in capsys.readouterr().out
+
+
+def test_inspect_shows_what_is_wrong_in_one_line(tmp_path):
+    (tmp_path / "model.safetensors").write_bytes(np.uint64(1 << 40).tobytes() + b"{}")
+    result = run("inspect", str(tmp_path))
+    assert result.returncode == 1
+    assert "model.safetensors" in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_output_that_cannot_show_a_letter_shows_its_code():
+    environment = os.environ | {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    result = run("tokenize", "é", env=environment)
+    assert result.returncode == 0, result.stderr
+    assert "\\xe9" in result.stdout
+
+
+def test_version():
+    assert run("--version").stdout == f"minineo {minineo.__version__}\n"
+
+
+def test_the_readme_names_both_commands():
+    readme = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+    assert 'python -m pip install -e . && minineo generate "Once upon a time"\n' in readme
+    assert 'python -m pip install -e ".[test]" && python -m pytest\n' in readme
