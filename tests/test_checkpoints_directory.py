@@ -125,11 +125,6 @@ def test_shards_of_two_saves_are_never_read_as_one(
         read_state_dict(tmp_path)
 
 
-def test_no_parameters(tmp_path: Path) -> None:
-    save_state_dict({}, tmp_path)
-    assert read_state_dict(tmp_path) == {}
-
-
 def test_a_tensor_larger_than_a_shard_gets_one_of_its_own() -> None:
     sizes = {"a": 2, "big": 9, "b": 3, "c": 1, "exact": 5, "huge": 99}
     shards = list(split_into_shards(sizes, 5).values())

@@ -34,7 +34,7 @@ def write_raw(path: Path, header: object, data: bytes = b"", length: int | None 
 
 def every_dtype() -> dict[str, np.ndarray]:
     rng = np.random.default_rng(0)
-    dtypes = [dtype for dtype in NUMPY_DTYPES.values() if dtype != BFLOAT16]
+    dtypes = [dtype for dtype in NUMPY_DTYPES.values() if dtype.kind in "biuf"]
     arrays = {str(dtype): rng.integers(0, 2, (3, 5)).astype(dtype) for dtype in dtypes}
     return arrays | {"scalar": np.array(1.5, np.float32), "empty": np.zeros((0, 4), np.float32)}
 
@@ -82,6 +82,12 @@ def test_bfloat16_is_raw_bits_that_nothing_takes_for_numbers(tmp_path: Path) -> 
     assert array["bfloat16"].tolist() == [0x3F80, 0xC000]
     with pytest.raises(TypeError):
         array + array
+
+
+def test_complex_numbers(tmp_path: Path) -> None:
+    header = {"w": {"dtype": "C64", "shape": [1], "data_offsets": [0, 8]}}
+    path = write_raw(tmp_path / "x", header, np.array([1, -2], "<f4").tobytes())
+    assert open_safetensors(path)["w"].tolist() == [1 - 2j]
 
 
 def test_tensors_in_any_order_and_of_no_size(tmp_path: Path) -> None:
@@ -362,12 +368,12 @@ def test_the_library_reads_what_we_write(tmp_path: Path) -> None:
 
 
 def test_metadata_of_ones_own(tmp_path: Path) -> None:
-    save_safetensors({}, tmp_path / "x", metadata={"a": "b"})
+    save_safetensors({"w": np.ones(1)}, tmp_path / "x", metadata={"a": "b"})
     with safetensors.safe_open(tmp_path / "x", framework="np") as file:
         assert file.metadata() == {"a": "b"}
 
 
-@pytest.mark.parametrize("dtype", [BFLOAT16, object, "U3", np.complex128])
+@pytest.mark.parametrize("dtype", [BFLOAT16, object, "U3", np.complex64])
 def test_a_dtype_that_cannot_be_saved(tmp_path: Path, dtype: Any) -> None:
     with pytest.raises(TypeError, match=r"tensor 'w': cannot save dtype .*expected one of bool, uint8"):
         save_safetensors({"w": np.zeros(2, dtype)}, tmp_path / "x")

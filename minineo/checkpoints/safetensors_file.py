@@ -13,7 +13,7 @@ from array_api_compat import is_cupy_array
 from safetensors.numpy import save_file
 
 from minineo.arrays import Array
-from minineo.checkpoints.dtypes import BFLOAT16, NUMPY_DTYPES
+from minineo.checkpoints.dtypes import NUMPY_DTYPES
 from minineo.checkpoints.errors import CheckpointError, quote, some_of
 from minineo.checkpoints.header import Header, read_header
 
@@ -120,9 +120,9 @@ def write_safetensors(params: Mapping[str, Array], path: Path, metadata: Mapping
 def _writable(array: Array, name: str) -> Array:
     """Bring an array into main memory, contiguous: the library writes the bytes as they lie."""
     array = np.asarray(array.get() if is_cupy_array(array) else array, order="C")
-    if array.dtype.newbyteorder("<") not in NUMPY_DTYPES.values() or array.dtype == BFLOAT16:
-        raise TypeError(
-            f"tensor {quote(name)}: cannot save dtype {array.dtype}, "
-            f"expected one of {some_of((d.name for d in NUMPY_DTYPES.values() if d != BFLOAT16), 20)}"
-        )
+    # No complex numbers: older versions of the library do not write them.
+    savable = [dtype for dtype in NUMPY_DTYPES.values() if dtype.kind in "biuf"]
+    if array.dtype.newbyteorder("<") not in savable:
+        expected = some_of((dtype.name for dtype in savable), len(savable))
+        raise TypeError(f"tensor {quote(name)}: cannot save dtype {array.dtype}, expected one of {expected}")
     return array
