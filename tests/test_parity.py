@@ -24,6 +24,7 @@ from random_models import (
 )
 
 from minineo import classes
+from minineo.config import GPTNeoConfig
 
 pytestmark = pytest.mark.oracle
 
@@ -175,3 +176,37 @@ def test_outputs_in_float64(oracle: Any, errors: Errors, class_name: str, seed: 
     case.compare([0, case.tokens.shape[1]], errors)
     if class_name in CLASSES_WITH_CACHE:
         case.compare(case.cut(seed), errors)
+
+
+@pytest.mark.parametrize("class_name", CLASSES)
+def test_tuples(oracle: Any, class_name: str) -> None:
+    """`return_dict=False` gives what is there in the same order."""
+    for seed in range(20):
+        case = Case(oracle, class_name, seed)
+        ours = case.model(**case.inputs, return_dict=False)
+        model = oracle.oracle_model(class_name, case.config, case.params)
+        theirs = oracle.call(model, case.inputs | {"return_dict": False})
+        assert [type(item) is tuple for item in ours] == [type(item) is tuple for item in theirs]
+        assert [getattr(item, "shape", None) for item in ours] == [getattr(item, "shape", None) for item in theirs]
+
+
+def test_padding_is_all_that_differs(oracle: Any) -> None:
+    """Hold the one difference that `Compared` leaves out: padding on the right, beyond a local layer's window."""
+    config = GPTNeoConfig(
+        hidden_size=8, num_heads=2, num_layers=1, attention_types=[[["local"], 1]], window_size=2, vocab_size=11
+    )
+    params = draw_params(classes.GPTNeoModel.parameter_shapes(config), config, 0)
+    inputs = {
+        "input_ids": np.arange(6)[None, :],
+        "attention_mask": np.array([[1, 1, 0, 0, 0, 0]]),
+        "output_attentions": True,
+    }
+    ours = classes.GPTNeoModel(config, params)(**inputs).attentions[0]
+    theirs = oracle.call(oracle.oracle_model("GPTNeoModel", config, params), inputs).attentions[0].numpy()
+
+    agree = oracle.agreeing_positions(config, inputs["attention_mask"], 1, 6)[0]
+    assert agree.tolist() == [True, True, True, False, False, False]
+    np.testing.assert_allclose(ours[0, :, agree], theirs[0, :, agree], rtol=1e-5, atol=1e-6)
+    # position 3 sees 2 and itself, both padding: half and half here, and there with the real positions 0 and 1 too
+    np.testing.assert_allclose(ours[0, 0, 3], [0, 0, 1 / 2, 1 / 2, 0, 0])
+    np.testing.assert_allclose(theirs[0, 0, 3], [1 / 4, 1 / 4, 1 / 4, 1 / 4, 0, 0])
