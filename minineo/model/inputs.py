@@ -178,10 +178,8 @@ def check_cache(cache: Any, batch: int, config: GPTNeoConfig, weight: Array) -> 
 
 def _two(name: str, array: Array) -> tuple[int, int]:
     if array.ndim != 2:
-        raise ValueError(
-            f"{name}: received shape {tuple(array.shape)}, expected (batch, positions). "
-            f"For a single text pass {name}[None, :]."
-        )
+        hint = f" For a single text pass {name}[None, :]." if array.ndim == 1 else ""
+        raise ValueError(f"{name}: received shape {tuple(array.shape)}, expected (batch, positions).{hint}")
     B, T = array.shape
     return B, T
 
