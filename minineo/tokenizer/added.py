@@ -79,7 +79,9 @@ class AddedTokenFinder:
         segments: list[Segment] = [(0, len(text), None)] if text else []
         for pattern in self.patterns:
             if pattern.search(text):
-                segments = [piece for part in segments for piece in self._cut(text, part, pattern, split_special_tokens)]
+                segments = [
+                    piece for part in segments for piece in self._cut(text, part, pattern, split_special_tokens)
+                ]
         return segments
 
     def _cut(self, text: str, part: Segment, pattern: Pattern[str], split_special_tokens: bool) -> Iterator[Segment]:
