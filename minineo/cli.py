@@ -67,7 +67,7 @@ def generate(options: argparse.Namespace) -> None:
 
 def tokenize(options: argparse.Namespace) -> None:
     """Print a table of the text's tokens: id, bytes, token as the vocabulary spells it, and text."""
-    from minineo.tokenizer import GPT2Tokenizer, token_bytes
+    from minineo.tokenizer import GPT2Tokenizer
 
     content = _read_text(options.text, "text")
     with _directory(options.model) as directory:
@@ -75,7 +75,7 @@ def tokenize(options: argparse.Namespace) -> None:
     ids: list[int] = tokenizer.encode(content)
     rows = [("id", "token", "bytes", "text")]
     for token_id, token in zip(ids, tokenizer.convert_ids_to_tokens(ids), strict=True):
-        raw = token_bytes(token)
+        raw = tokenizer.token_bytes(token_id)
         rows.append((str(token_id), token, raw.hex(" "), repr(raw.decode("utf-8", "backslashreplace"))))
     _print_table(rows, right=(0,))
     print(f"\n{len(ids)} tokens, {len(content)} characters, {len(content.encode('utf-8', 'surrogatepass'))} bytes")
