@@ -103,7 +103,7 @@ class GPTNeoConfig:
         if self.attention_layers != expanded:
             raise ValueError(
                 f"attention_layers: received {self.attention_layers!r}, but attention_types {self.attention_types!r} "
-                f"stands for {expanded!r}. Hugging Face derives the first from the second: change attention_types."
+                f"stands for {expanded!r}. Leave attention_layers out, or make the two agree."
             )
 
     @property
