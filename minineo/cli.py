@@ -76,9 +76,17 @@ def tokenize(options: argparse.Namespace) -> None:
     rows = [("id", "token", "bytes", "text")]
     for token_id, token in zip(ids, tokenizer.convert_ids_to_tokens(ids), strict=True):
         raw = tokenizer.token_bytes(token_id)
-        rows.append((str(token_id), token, raw.hex(" "), repr(raw.decode("utf-8", "backslashreplace"))))
+        rows.append((str(token_id), token, raw.hex(" "), _shown(raw)))
     _print_table(rows, right=(0,))
     print(f"\n{len(ids)} tokens, {len(content)} characters, {len(content.encode('utf-8', 'surrogatepass'))} bytes")
+
+
+def _shown(raw: bytes) -> str:
+    """The text of a token in quotes or, where it is a part of a character only, its bytes as Python writes them."""
+    try:
+        return repr(raw.decode("utf-8"))
+    except UnicodeDecodeError:
+        return repr(raw)
 
 
 def train_tokenizer(options: argparse.Namespace) -> None:

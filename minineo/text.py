@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from importlib.resources import as_file, files
 from typing import Any, overload
@@ -158,7 +158,9 @@ def _pair(
     return model, tokenizer
 
 
-def _checked(prompts: Sequence[str]) -> list[str]:
+def _checked(prompts: Any) -> list[str]:
+    if not isinstance(prompts, Iterable):
+        raise TypeError(f"prompt: received a {type(prompts).__name__}, expected a str or a list of str.")
     prompts = list(prompts)
     wrong = [type(text).__name__ for text in prompts if not isinstance(text, str)]
     if wrong:
