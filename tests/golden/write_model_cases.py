@@ -3,8 +3,8 @@
 Run it as `PYTHONPATH=tests python tests/golden/write_model_cases.py`.
 
 Outputs are those of transformers in float64, rounded to float32. `model_cases.json` says what each case is, and
-`model_cases.npz` holds its inputs and outputs, named `case/input/...` and `case/piece/field`. Parameters follow from the
-case's seed, by `random_models.draw_params`.
+`model_cases.npz` holds its inputs and outputs, named `case/input/...` and `case/piece/field`. Parameters follow from
+the case's seed, by `random_models.draw_params`.
 """
 
 from __future__ import annotations
