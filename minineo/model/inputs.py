@@ -69,9 +69,10 @@ def check_library(name: str, array: Any, weight: Array) -> None:
     if not is_array_api_obj(array):
         raise TypeError(f"{name}: received a {type(array).__name__}, expected an array, such as np.array([[1, 2, 3]]).")
     if array_namespace(array) is not array_namespace(weight):
+        received, expected = (type(x).__module__.partition(".")[0] for x in (array, weight))
         raise TypeError(
-            f"{name}: received an array of {type(array).__module__}, but the model's parameters are of "
-            f"{type(weight).__module__}. Convert one to the other's library."
+            f"{name}: received an array of {received}, but the model's parameters are of {expected}. "
+            "Convert one to the other's library."
         )
 
 
