@@ -76,6 +76,13 @@ def test_it_is_frozen() -> None:
         past[0] = past[1]
 
 
+def test_its_text_is_short_and_equality_is_identity() -> None:
+    past = tiny(GPTNeoModel)(tokens(1, 2)).past_key_values
+    assert repr(past) == "Cache(length=2)"
+    assert past == past
+    assert past != Cache(past.layers, past.length)
+
+
 def test_select_picks_and_repeats_rows() -> None:
     model, ids = tiny(GPTNeoForCausalLM, dtype=np.float64), tokens(3, 6)
     rows = np.array([2, 0, 0, 1])

@@ -78,6 +78,13 @@ def test_slices_and_loops() -> None:
     assert [np.shape(value) for value in output.values()] == [(), (1, 2, 3)]
 
 
+def test_equality_is_identity() -> None:
+    model = tiny(GPTNeoModel)
+    first, second = model(tokens(2, 3)), model(tokens(2, 3))
+    assert first in [second, first]
+    assert first != second
+
+
 def test_the_configuration_decides_where_the_call_does_not() -> None:
     model = tiny(GPTNeoForCausalLM, output_attentions=True, output_hidden_states=True, use_cache=False)
     output = model(tokens(1, 3))

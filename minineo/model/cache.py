@@ -6,7 +6,7 @@ Dimensions: B batch, H heads, S positions kept, T new positions, d head size.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from array_api_compat import array_namespace
 
@@ -15,7 +15,7 @@ from minineo.arrays import Array
 KeysAndValues = tuple[Array, Array]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Cache:
     """What a forward pass leaves for the next: per layer the keys and values (B, H, S, d), and the positions seen.
 
@@ -24,7 +24,7 @@ class Cache:
     those and itself.
     """
 
-    layers: tuple[KeysAndValues, ...]
+    layers: tuple[KeysAndValues, ...] = field(repr=False)
     length: int
 
     def get_seq_length(self) -> int:

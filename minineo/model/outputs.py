@@ -13,6 +13,8 @@ from minineo.model.cache import Cache
 class ModelOutput:
     """Base of the outputs. Keys and positions count only the fields that are not None, as in Hugging Face.
 
+    Two outputs are equal only if they are one object (hence eq=False below): arrays have no single truth value.
+
     >>> output.logits is output["logits"] is output[0]
     True
     >>> logits, past_key_values = output.to_tuple()
@@ -55,7 +57,7 @@ class ModelOutput:
         return name in self.keys()
 
 
-@dataclass
+@dataclass(eq=False)
 class BaseModelOutputWithPast(ModelOutput):
     """Of `GPTNeoModel`: last_hidden_state (B, T, D)."""
 
@@ -65,7 +67,7 @@ class BaseModelOutputWithPast(ModelOutput):
     attentions: tuple[Array, ...] | None = None
 
 
-@dataclass
+@dataclass(eq=False)
 class CausalLMOutputWithPast(ModelOutput):
     """Of `GPTNeoForCausalLM`: logits (B, T, V) before the softmax, loss a scalar in nats a token."""
 
@@ -76,7 +78,7 @@ class CausalLMOutputWithPast(ModelOutput):
     attentions: tuple[Array, ...] | None = None
 
 
-@dataclass
+@dataclass(eq=False)
 class SequenceClassifierOutputWithPast(ModelOutput):
     """Of `GPTNeoForSequenceClassification`: logits (B, num_labels), loss a scalar."""
 
@@ -87,7 +89,7 @@ class SequenceClassifierOutputWithPast(ModelOutput):
     attentions: tuple[Array, ...] | None = None
 
 
-@dataclass
+@dataclass(eq=False)
 class TokenClassifierOutput(ModelOutput):
     """Of `GPTNeoForTokenClassification`: logits (B, T, num_labels), loss a scalar."""
 
@@ -97,7 +99,7 @@ class TokenClassifierOutput(ModelOutput):
     attentions: tuple[Array, ...] | None = None
 
 
-@dataclass
+@dataclass(eq=False)
 class QuestionAnsweringModelOutput(ModelOutput):
     """Of `GPTNeoForQuestionAnswering`: start_logits and end_logits (B, T), loss a scalar."""
 
