@@ -37,6 +37,6 @@ def align_words(
     return offsets, sizes
 
 
-def number_words(sizes: Iterable[int], first: int = 0) -> list[int]:
+def number_words(sizes: Iterable[int]) -> list[int]:
     """The number of the word of each token, for words with these numbers of tokens."""
-    return [number for number, size in enumerate(sizes, start=first) for _ in range(size)]
+    return [number for number, size in enumerate(sizes) for _ in range(size)]

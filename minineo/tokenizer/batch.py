@@ -64,7 +64,7 @@ def resolve_lengths(
         warnings.warn(
             f"max_length={max_length} has no effect with padding=True and no truncation: "
             "use padding='max_length' to fill up to it, truncation=True to cut there",
-            stacklevel=4,
+            stacklevel=3,
         )
     if max_length is None and model_max_length < UNLIMITED // 10:
         if padding == "max_length" or truncation != "do_not_truncate":
@@ -95,11 +95,7 @@ def windows(length: int, size: int, stride: int, side: str) -> list[Window]:
         return [(0, length)]
     if size == 0:
         return [(0, 0), (0, length)]
-    if stride >= size:
-        raise ValueError(
-            f"stride {stride} is too large: at most {size} tokens of a text are kept (max_length less the special "
-            f"tokens and the other text), and windows that share {stride} would never reach its end"
-        )
+    _check_stride(stride, size)
     found: list[Window] = []
     for skipped in range(0, length, size - stride):
         if side == "right":
@@ -111,11 +107,21 @@ def windows(length: int, size: int, stride: int, side: str) -> list[Window]:
     return found
 
 
+def _check_stride(stride: int, size: int) -> None:
+    if 0 < stride >= size:
+        raise ValueError(
+            f"stride {stride} is too large: at most {size} tokens of a text are kept (max_length less the special "
+            f"tokens and the other text), and windows that share {stride} would never reach its end"
+        )
+
+
 def kept_lengths(first: int, second: int | None, size: int, strategy: str) -> tuple[int, int]:
     """How many tokens of the first and of the second text are kept, so that together they have `size`."""
     total = first + (second or 0)
     if strategy == "do_not_truncate" or total <= size:
         return first, second or 0
+    if size == 0:
+        return 0, 0
     if strategy == "longest_first":
         if second is None:
             return size, 0
@@ -128,12 +134,11 @@ def kept_lengths(first: int, second: int | None, size: int, strategy: str) -> tu
         raise ValueError("truncation='only_second' needs a text_pair to cut: use 'only_first' or True for single texts")
     cut = first if strategy == "only_first" else second or 0
     kept = cut - (total - size)
-    if kept <= 0 and size > 0:
+    if kept <= 0:
         raise ValueError(
             f"truncation={strategy!r} would have to take {total - size} of the {cut} tokens of that text to reach "
             "max_length: allow a larger max_length or use truncation='longest_first'"
         )
-    kept = max(kept, 0)
     return (kept, second or 0) if strategy == "only_first" else (first, kept)
 
 
@@ -148,12 +153,11 @@ def make_rows(
     size = UNLIMITED if plan.max_length is None or plan.truncation == "do_not_truncate" else plan.max_length - added
     if size < 0:
         raise ValueError(f"max_length {plan.max_length} has no room for the {added} special tokens of each row")
+    _check_stride(plan.stride, size)
     lengths = len(first.ids), None if second is None else len(second.ids)
     kept = kept_lengths(*lengths, size, plan.truncation)
 
     def sides(text: TokenizedText, sequence: int) -> list[list[Span]]:
-        if size < UNLIMITED and plan.stride >= size > 0:
-            windows(size + 1, size, plan.stride, plan.truncation_side)  # refuses the stride whatever the text
         cuts = windows(len(text.ids), kept[sequence], plan.stride, plan.truncation_side)
         return [_around(text, window, sequence, before, after) for window in cuts]
 

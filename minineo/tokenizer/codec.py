@@ -1,6 +1,7 @@
 """Between one text and its token ids, with added tokens found first and bytes put together last."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from operator import index as as_index
 from typing import Any
 
@@ -63,20 +64,18 @@ class Codec(Vocabulary):
             sizes += more[1]
         return offsets, number_words(sizes)
 
+    def align_listed_words(self, words: Sequence[str], split_special_tokens: bool) -> Alignment:
+        """The same for a text that comes as a list of words: offsets are within each word."""
+        each = [self.align_text(word, split_special_tokens)[0] for word in words]
+        return [offset for offsets in each for offset in offsets], number_words(map(len, each))
+
     def tokenize_text(self, text: Text, split_special_tokens: bool) -> TokenizedText:
         """Ids and, on demand, alignment of a text or of the words it comes as."""
         if isinstance(text, str):
-            return TokenizedText(
-                self.encode_text(text, split_special_tokens), lambda: self.align_text(text, split_special_tokens)
-            )
-        words = [self.encode_text(word, split_special_tokens) for word in text]
-        return TokenizedText(
-            [index for word in words for index in word],
-            lambda: (
-                [offset for word in text for offset in self.align_text(word, split_special_tokens)[0]],
-                number_words(map(len, words)),
-            ),
-        )
+            ids = self.encode_text(text, split_special_tokens)
+            return TokenizedText(ids, partial(self.align_text, text, split_special_tokens))
+        ids = [index for word in text for index in self.encode_text(word, split_special_tokens)]
+        return TokenizedText(ids, partial(self.align_listed_words, text, split_special_tokens))
 
     # -- ids -> text -----------------------------------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ def as_batch(text: Any, text_pair: Any, split_into_words: bool) -> tuple[list[tu
             raise ValueError(f"is_split_into_words=True needs a list of words, not {_describe(text)}")
         batched = len(text) > 0 and isinstance(text[0], list | tuple)
     if not batched:
-        return [_check(text, text_pair, split_into_words)], False
+        return [_check(text, text_pair or None, split_into_words)], False  # an empty text_pair is none, as in HF
     if text_pair is not None:
         if isinstance(text_pair, str) or not isinstance(text_pair, list | tuple) or len(text_pair) != len(text):
             raise ValueError(
@@ -41,8 +41,8 @@ def _is_text(value: Any, split_into_words: bool) -> bool:
 
 def _check(text: Any, pair: Any, split_into_words: bool) -> tuple[Text, Text | None]:
     wanted = "a list of words" if split_into_words else "a string"
-    for value in (text, pair):
-        if not _is_text(value, split_into_words) and not (value is None and value is pair is not text):
+    for value in [text] if pair is None else [text, pair]:
+        if not _is_text(value, split_into_words):
             raise ValueError(
                 f"a text must be {wanted}, and a batch a list of them (of an array, make one with .tolist()); "
                 f"got {_describe(value)}"

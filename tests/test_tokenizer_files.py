@@ -1,0 +1,215 @@
+"""Tokenizer files: what is read, what is written, and what is said about broken ones."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from minineo.tokenizer import AddedToken, GPT2Tokenizer
+
+ASSETS = Path(__file__).parents[1] / "minineo" / "assets"
+TEXT = "The king's <|endoftext|> naïve 日本 🙂 [PAD]<a>  end "
+TINY = {"a": 0, "b": 1, "ab": 2, "<|endoftext|>": 3}
+
+
+def write(folder: Path, **contents: object) -> Path:
+    """Write files, named with `_` for the dot; anything that is not a string as JSON."""
+    for name, content in contents.items():
+        text = content if isinstance(content, str) else json.dumps(content)
+        (folder / "_".join(name.split("_")[:-1])).with_suffix("." + name.split("_")[-1]).write_text(
+            text, encoding="utf-8"
+        )
+    return folder
+
+
+def tokenizer_json(**changes: object) -> dict:
+    content = {
+        "added_tokens": [{"id": 3, "content": "<|endoftext|>", "special": True}],
+        "normalizer": None,
+        "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": True},
+        "post_processor": None,
+        "model": {"type": "BPE", "vocab": TINY, "merges": ["a b"]},
+    }
+    return {**content, **changes}
+
+
+def changed_tokenizer() -> GPT2Tokenizer:
+    tokenizer = GPT2Tokenizer.from_pretrained(ASSETS, add_prefix_space=True, add_bos_token=True, padding_side="left")
+    tokenizer.add_special_tokens({"pad_token": "[PAD]", "extra_special_tokens": ["<a>"]})
+    tokenizer.add_tokens([AddedToken("日本", lstrip=True), "new token"])
+    tokenizer.model_max_length = 99
+    return tokenizer
+
+
+@pytest.mark.parametrize("left_out", [[], ["tokenizer.json"], ["vocab.json", "merges.txt", "special_tokens_map.json"]])
+def test_what_is_saved_is_read(tmp_path: Path, left_out: list[str]) -> None:
+    """Without tokenizer.json, the tokens added later are lost: vocab.json and merges.txt have no place for them."""
+    tokenizer = changed_tokenizer() if "tokenizer.json" not in left_out else GPT2Tokenizer.from_pretrained(ASSETS)
+    paths = tokenizer.save_pretrained(tmp_path / "new" / "folder")
+    assert {Path(path).name for path in paths} == {
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "special_tokens_map.json",
+        "vocab.json",
+        "merges.txt",
+    }
+    for name in left_out:
+        (tmp_path / "new" / "folder" / name).unlink()
+    again = GPT2Tokenizer.from_pretrained(tmp_path / "new" / "folder")
+    assert again.get_vocab() == tokenizer.get_vocab()
+    assert again.added_tokens_decoder == tokenizer.added_tokens_decoder
+    assert again.special_tokens_map == tokenizer.special_tokens_map
+    assert again.all_special_ids == tokenizer.all_special_ids
+    for name in ("add_prefix_space", "add_bos_token", "padding_side", "model_max_length", "errors", "vocab_size"):
+        assert getattr(again, name) == getattr(tokenizer, name), name
+    assert again.encode(TEXT) == tokenizer.encode(TEXT)
+
+
+def test_unknown_settings_are_kept(tmp_path: Path) -> None:
+    write(tmp_path, tokenizer_json=tokenizer_json(), tokenizer_config_json={"chat_template": "{{ x }}", "made_up": [1]})
+    GPT2Tokenizer.from_pretrained(tmp_path).save_pretrained(tmp_path / "again")
+    config = json.loads((tmp_path / "again" / "tokenizer_config.json").read_text(encoding="utf-8"))
+    assert (config["chat_template"], config["made_up"]) == ("{{ x }}", [1])
+
+
+def test_vocabulary_and_merges_alone(tmp_path: Path) -> None:
+    for name in ("vocab.json", "merges.txt"):
+        shutil.copy(ASSETS / name, tmp_path)
+    tokenizer = GPT2Tokenizer.from_pretrained(tmp_path)
+    assert tokenizer.eos_token_id == 4095
+    assert tokenizer.model_max_length > 10**20
+    assert GPT2Tokenizer(tmp_path / "vocab.json", str(tmp_path / "merges.txt")).encode(TEXT) == tokenizer.encode(TEXT)
+
+
+def test_windows_line_ends_in_merges(tmp_path: Path) -> None:
+    write(tmp_path, vocab_json=TINY)
+    (tmp_path / "merges.txt").write_bytes(b"#version: 0.2\r\na b\r\n")
+    assert GPT2Tokenizer.from_pretrained(tmp_path).encode("ab") == [2]
+
+
+def test_tokenizer_json_alone(tmp_path: Path) -> None:
+    template = [{"SpecialToken": {"id": "<|endoftext|>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}]
+    content = tokenizer_json(
+        pre_tokenizer={"type": "ByteLevel", "add_prefix_space": False},
+        post_processor={"type": "TemplateProcessing", "single": template},
+        padding={"direction": "Left", "pad_token": "<|endoftext|>"},
+        truncation={"direction": "Left"},
+    )
+    tokenizer = GPT2Tokenizer.from_pretrained(write(tmp_path, tokenizer_json=content))
+    assert tokenizer.encode("aab") == [3, 0, 2]
+    assert (tokenizer.padding_side, tokenizer.truncation_side, tokenizer.pad_token_id) == ("left", "left", 3)
+
+
+def test_files_of_older_versions(tmp_path: Path) -> None:
+    old = {"content": "<|endoftext|>", "lstrip": False, "normalized": True, "rstrip": False, "single_word": False}
+    write(
+        tmp_path,
+        vocab_json=TINY,
+        merges_txt="#version: 0.2\na b\n",
+        special_tokens_map_json={
+            "bos_token": old,
+            "eos_token": old,
+            "pad_token": "[PAD]",
+            "additional_special_tokens": ["<x>"],
+        },
+        added_tokens_json={"[PAD]": 4, "plain": 5, "<x>": 6},
+        tokenizer_config_json={"model_max_length": 12},
+    )
+    tokenizer = GPT2Tokenizer.from_pretrained(tmp_path)
+    assert tokenizer.encode("ab<|endoftext|>[PAD]plain<x>") == [2, 3, 4, 5, 6]
+    assert tokenizer.decode([2, 3, 4, 5], skip_special_tokens=True) == "abplain"
+    assert (tokenizer.model_max_length, tokenizer.extra_special_tokens) == (12, ["<x>"])
+
+
+def test_added_tokens_in_the_configuration(tmp_path: Path) -> None:
+    """As transformers 4 wrote them."""
+    added = {"3": {"content": "<|endoftext|>", "special": True}, "7": {"content": "[PAD]", "special": True}}
+    write(
+        tmp_path,
+        vocab_json=TINY,
+        merges_txt="a b",
+        tokenizer_config_json={"added_tokens_decoder": added, "pad_token": "[PAD]"},
+    )
+    assert GPT2Tokenizer.from_pretrained(tmp_path).pad_token_id == 7
+
+
+def test_arguments_override_files(tmp_path: Path) -> None:
+    tokenizer = GPT2Tokenizer.from_pretrained(ASSETS, pad_token="[PAD]", model_max_length=7, errors="strict")
+    assert (tokenizer.pad_token_id, tokenizer.model_max_length, tokenizer.errors) == (4096, 7, "strict")
+    with pytest.raises(TypeError, match=r"unknown argument pad_tokn; there are .*pad_token"):
+        GPT2Tokenizer.from_pretrained(ASSETS, pad_tokn="[PAD]")
+
+
+GOOD = {"vocab_json": TINY, "merges_txt": "#version: 0.2\na b\n"}
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({}, "has neither tokenizer.json nor both vocab.json and merges.txt"),
+        ({"vocab_json": TINY}, "has neither"),
+        ({**GOOD, "vocab_json": '{"a": 0,'}, r"vocab\.json is not valid JSON.*line 1"),
+        ({**GOOD, "vocab_json": ["a"]}, r"vocab\.json must be a JSON object, not \['a'\]"),
+        ({**GOOD, "vocab_json": {"a": "0"}}, r"vocab\.json: the token 'a' has the id '0'"),
+        ({**GOOD, "vocab_json": {"a": -1}}, r"vocab\.json: the token 'a' has the id -1"),
+        ({**GOOD, "vocab_json": {**TINY, "c": 0}}, "the tokens 'a' and 'c' have the same id 0"),
+        ({**GOOD, "merges_txt": "#version: 0.2\na b\na\n"}, r"merges\.txt, line 3: a merge must be two tokens"),
+        ({**GOOD, "merges_txt": "a b c\n"}, r"merges\.txt, line 1"),
+        ({**GOOD, "merges_txt": "b a\n"}, "merge 1, 'b' \\+ 'a', needs the token 'ba', which is not in the vocabulary"),
+        ({**GOOD, "tokenizer_config_json": "[]"}, r"tokenizer_config\.json must be a JSON object"),
+        (
+            {**GOOD, "tokenizer_config_json": {"added_tokens_decoder": {"1": {"content": "x"}}}},
+            "contradicts the vocabulary",
+        ),
+        (
+            {**GOOD, "tokenizer_config_json": {"added_tokens_decoder": {"9": {}}}},
+            r"config\.json: bad added token {} with id '9'",
+        ),
+        ({**GOOD, "tokenizer_config_json": {"bos_token": 5}}, "must be a string or an AddedToken, not 5"),
+        ({**GOOD, "added_tokens_json": {"x": "y"}}, r"added_tokens\.json: bad added token"),
+        ({"tokenizer_json": "{"}, r"tokenizer\.json is not valid JSON"),
+        ({"tokenizer_json": {}}, r"tokenizer\.json: 'model' must be a JSON object, not None"),
+        ({"tokenizer_json": tokenizer_json(model={"type": "WordPiece"})}, "model type is 'WordPiece', not 'BPE'"),
+        (
+            {"tokenizer_json": tokenizer_json(model={"type": "BPE", "vocab": TINY})},
+            "'model.merges' must be a JSON list",
+        ),
+        (
+            {"tokenizer_json": tokenizer_json(model={"type": "BPE", "vocab": TINY, "merges": [["a"]]})},
+            r"tokenizer\.json, merge 1: a merge must be two tokens",
+        ),
+        ({"tokenizer_json": tokenizer_json(normalizer={"type": "NFC"})}, "its normalizer is {'type': 'NFC'}"),
+        ({"tokenizer_json": tokenizer_json(pre_tokenizer={"type": "Split"})}, "pre_tokenizer type is 'Split'"),
+        (
+            {"tokenizer_json": tokenizer_json(post_processor={"type": "RobertaProcessing"})},
+            "post_processor is 'Roberta",
+        ),
+        (
+            {"tokenizer_json": tokenizer_json(post_processor={"type": "TemplateProcessing", "single": []})},
+            "at most one token before and after",
+        ),
+    ],
+)
+def test_what_is_wrong_is_named(tmp_path: Path, files: dict, message: str) -> None:
+    write(tmp_path, **files)
+    with pytest.raises((ValueError, FileNotFoundError), match=message) as caught:
+        GPT2Tokenizer.from_pretrained(tmp_path)
+    assert str(tmp_path) in str(caught.value)
+
+
+def test_paths_that_are_no_directory(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="is not a directory: give the one that holds"):
+        GPT2Tokenizer.from_pretrained(tmp_path / "nowhere")
+    (tmp_path / "file").touch()
+    with pytest.raises(NotADirectoryError, match="it is a file"):
+        GPT2Tokenizer.from_pretrained(ASSETS).save_pretrained(tmp_path / "file")
+
+
+def test_text_that_is_not_utf8(tmp_path: Path) -> None:
+    write(tmp_path, **GOOD)
+    (tmp_path / "vocab.json").write_bytes(b'{"\xff": 0}')
+    with pytest.raises(ValueError, match=r"vocab\.json is not UTF-8 text"):
+        GPT2Tokenizer.from_pretrained(tmp_path)
