@@ -48,6 +48,8 @@ class GPTNeoPreTrainedModel(Generic[Output]):
 
     def __init__(self, config: GPTNeoConfig, params: Mapping[str, Array] | None = None, seed: int = 0) -> None:
         """Take over `params`, or draw them from `seed` as Hugging Face initialises a new model."""
+        if not isinstance(config, GPTNeoConfig):
+            raise TypeError(f"config: received a {type(config).__name__}, expected a GPTNeoConfig.")
         activation(config.activation_function)  # fail now, not at the first call
         shapes = self.parameter_shapes(config)
         self.config = config

@@ -261,6 +261,25 @@ def test_logits_to_keep(keep: Any, error: type[Exception], message: str) -> None
         tiny(GPTNeoForCausalLM)(IDS, logits_to_keep=keep)
 
 
+@pytest.mark.parametrize(
+    ("mask", "error", "message"),
+    [
+        (
+            np.array([[0.0, -np.inf]]),
+            ValueError,
+            "attention_mask: received -inf, expected 1 at tokens and 0 at padding",
+        ),
+        (np.array([[2, 1]]), ValueError, "attention_mask: received 2, expected 1 at tokens"),
+        (np.array([[np.nan, 1]]), ValueError, "attention_mask: received nan, expected 1 at tokens"),
+        (np.array([["a", "b"]]), TypeError, "attention_mask: received dtype <U1, expected integers or booleans"),
+        (np.array([[None, 1]]), TypeError, "attention_mask: received dtype object, expected integers or booleans"),
+    ],
+)
+def test_masks_that_mean_something_else(mask: np.ndarray, error: type[Exception], message: str) -> None:
+    with raises(error, message):
+        tiny(GPTNeoModel)(IDS[:1, :2], mask)
+
+
 @pytest.mark.parametrize("keep", [1, np.array([0, 1, 2, 3, 4])])
 def test_labels_need_all_logits(keep: Any) -> None:
     with raises(ValueError, "labels need logits at all positions: leave logits_to_keep at 0"):
@@ -279,6 +298,7 @@ class TestParams:
             (np.zeros((4, 11), np.float32), ValueError, "classifier.weight: received shape (4, 11), expected (4, 12)"),
             (np.zeros((4, 12), np.int64), TypeError, "classifier.weight: received dtype int64, expected a floating"),
             ([[0.0] * 12] * 4, TypeError, "classifier.weight: received a list, expected an array"),
+            (None, ValueError, "params has no 'classifier.weight', expected an array of shape (4, 12)"),
         ],
     )
     def test_that_do_not_fit(self, wrong: Any, error: type[Exception], message: str) -> None:
@@ -297,6 +317,11 @@ class TestParams:
         model = GPTNeoModel(tiny_config(), params)
         assert model.params is not params
         assert all(model.params[name] is array for name, array in params.items())
+
+    def test_a_configuration_of_another_kind(self) -> None:
+        for config, kind in [({"vocab_size": 3}, "dict"), (None, "NoneType"), (GPTNeoModel, "type")]:
+            with raises(TypeError, f"config: received a {kind}, expected a GPTNeoConfig"):
+                GPTNeoModel(config)
 
     def test_an_unknown_activation_is_refused_at_once(self) -> None:
         with raises(ValueError, "activation_function: received 'gleu', expected one of gelu_new, "):

@@ -49,11 +49,8 @@ def check_inputs(
             f"The input has {past + T} positions ({past} cached and {T} new), but the model has "
             f"max_position_embeddings = {config.max_position_embeddings}. Shorten the text."
         )
-    if attention_mask is not None and tuple(attention_mask.shape) != (B, past + T):
-        raise ValueError(
-            f"attention_mask: received shape {tuple(attention_mask.shape)}, expected {(B, past + T)}: "
-            f"one entry for each of {past} cached and {T} new positions."
-        )
+    if attention_mask is not None:
+        check_mask(attention_mask, B, past, T)
     if position_ids is not None:
         check_ids("position_ids", position_ids, config.max_position_embeddings, "max_position_embeddings")
         _check_shape("position_ids", position_ids, [(B, T), (1, T)])
@@ -76,10 +73,27 @@ def check_library(name: str, array: Any, weight: Array) -> None:
         )
 
 
+def check_mask(mask: Array, batch: int, past: int, new: int) -> None:
+    """Raise unless `mask` has a 0 or 1 for each position: an additive mask, 0 and -inf, would mean the opposite."""
+    xp = array_namespace(mask)
+    if tuple(mask.shape) != (batch, past + new):
+        raise ValueError(
+            f"attention_mask: received shape {tuple(mask.shape)}, expected {(batch, past + new)}: "
+            f"one entry for each of {past} cached and {new} new positions."
+        )
+    if xp.isdtype(mask.dtype, "bool"):
+        return
+    if not xp.isdtype(mask.dtype, ("integral", "real floating")):
+        raise TypeError(f"attention_mask: received dtype {mask.dtype}, expected integers or booleans.")
+    wrong = mask[(mask != 0) & (mask != 1)]
+    if wrong.shape[0] > 0:
+        raise ValueError(f"attention_mask: received {wrong[0]}, expected 1 at tokens and 0 at padding.")
+
+
 def check_params(params: Params, shapes: Shapes) -> None:
     """Raise unless `params` holds floating-point arrays of one library under exactly these names, in these shapes."""
     for name in [*shapes, *params]:
-        if name not in params:
+        if params.get(name) is None:
             raise ValueError(f"params has no {name!r}, expected an array of shape {shapes[name]}.")
         if name not in shapes:
             raise ValueError(f"params has {name!r}, expected exactly the names that parameter_shapes(config) lists.")
