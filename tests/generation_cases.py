@@ -27,12 +27,13 @@ def random_model(seed: int, **fields: Any) -> GPTNeoForCausalLM:
         "max_position_embeddings": 48,
         "eos_token_id": 3,
         "bos_token_id": 1,
+        "tie_word_embeddings": False,  # tied, a random model repeats its last token
     }
     config = GPTNeoConfig(**(defaults | fields))
     params = {}
     for i, (name, shape) in enumerate(sorted(GPTNeoForCausalLM.parameter_shapes(config).items())):
         values = uniform(1000 * seed + i, int(np.prod(shape))).reshape(shape) - 0.5
-        scale = 1.5 if "wte" in name or "wpe" in name else 2.5 / np.sqrt(shape[-1]) if len(shape) == 2 else 1.0
+        scale = 1.5 if "wte" in name else 3.0 if "wpe" in name else 5.0 / np.sqrt(shape[-1]) if len(shape) == 2 else 1.0
         params[name] = (values * scale + (1.0 if "ln_" in name and name.endswith("weight") else 0.0)).astype(np.float32)
     return GPTNeoForCausalLM(config, params)
 
@@ -54,7 +55,7 @@ def random_case(seed: int, beams: bool) -> dict[str, Any]:
         "vocab_size": V,
         "attention_types": pick([[["global", "local"], 1]], [[["local"], 1], [["global"], 1]], [[["global"], 2]]),
         "window_size": int(pick(1, 3, 8, 100)),
-        "tie_word_embeddings": bool(pick(True, False, False)),
+        "tie_word_embeddings": bool(pick(True, False, False, False)),
         "eos_token_id": eos,
         "pad_token_id": pick(None, None, 0, 9, V - 1),
     }

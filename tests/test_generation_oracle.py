@@ -176,7 +176,7 @@ def test_stop_strings_stop_where_theirs_do(num_beams: int) -> None:
     tokenizer = transformers.GPT2TokenizerFast.from_pretrained(Path(minineo.__file__).parent / "assets")
     random = np.random.default_rng(num_beams)
     shortened = 0
-    for seed in range(12):
+    for seed in range(6):
         model = random_model(seed, vocab_size=4096, eos_token_id=None if seed % 4 == 0 else 7)
         theirs = twin(model)
         for _ in range(4):
@@ -193,7 +193,7 @@ def test_stop_strings_stop_where_theirs_do(num_beams: int) -> None:
             output = model.generate(ids, **more)
             np.testing.assert_array_equal(output, expected.numpy(), err_msg=f"{seed} {stops}")
             shortened += not np.array_equal(output, whole)
-    assert shortened > 20
+    assert shortened > 10
 
 
 def test_defaults_are_theirs() -> None:

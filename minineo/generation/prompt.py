@@ -97,12 +97,12 @@ def prompt_ids(model: Any, input_ids: Any, bos_token_id: int | None) -> Array:
 def prompt_context(model: Any, input_ids: Array, attention_mask: Any, arguments: GenerationArguments) -> Context:
     """Check the prompt (ids as `prompt_ids` made them) and its mask, which is derived from the padding if not given."""
     weight = next(iter(model.params.values()))
+    check_library("input_ids", input_ids, weight)
     if input_ids.ndim != 2:
         raise ValueError(
             f"input_ids: received shape {tuple(input_ids.shape)}, expected (batch, positions). "
             "For one prompt pass [ids], or ids[None, :] of an array."
         )
-    check_library("input_ids", input_ids, weight)
     check_ids("input_ids", input_ids, model.config.vocab_size, "vocab_size")
     xp = array_namespace(input_ids)
     if xp.iinfo(input_ids.dtype).max < model.config.vocab_size - 1:
