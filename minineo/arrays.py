@@ -19,6 +19,14 @@ def at_least_float32(x: Array) -> Array:
     return xp.astype(x, xp.result_type(x, xp.float32), copy=False)
 
 
+def scalar(value: float, like: Array) -> Array:
+    """A number as a 0-d array of the dtype and on the device of `like`.
+
+    For `where`, in which some libraries take a Python float for a float64 that widens everything after it.
+    """
+    return array_namespace(like).asarray(value, dtype=like.dtype, device=like.device)
+
+
 def take_rows(table: Array, indices: Array) -> Array:
     """Rows of a table (N, D) by an integer array of any shape: (..., D). Indices are not checked."""
     xp = array_namespace(table, indices)

@@ -14,7 +14,7 @@ import math
 
 from array_api_compat import array_namespace
 
-from minineo.arrays import Array, at_least_float32
+from minineo.arrays import Array, at_least_float32, scalar
 from minineo.layers.softmax import softmax
 from minineo.tap import Tap, no_tap
 
@@ -68,7 +68,8 @@ def attention(
     if real is not None:
         # Padding gets the smallest number there is rather than -inf: a row in which all is padding (nobody reads it)
         # then mixes evenly instead of dividing zero by zero.
-        scores = xp.where(real[:, None, None, :], scores, float(xp.finfo(scores.dtype).min))
-    scores = tap("scores", xp.where(visible(q.shape[2], k.shape[2], window, like=q), scores, -math.inf))
+        scores = xp.where(real[:, None, None, :], scores, scalar(float(xp.finfo(scores.dtype).min), like=scores))
+    seen = visible(q.shape[2], k.shape[2], window, like=q)
+    scores = tap("scores", xp.where(seen, scores, scalar(-math.inf, like=scores)))
     pattern = tap("pattern", softmax(scores))
     return tap("z", xp.astype(pattern, v.dtype, copy=False) @ v)

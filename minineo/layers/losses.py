@@ -9,7 +9,7 @@ import math
 
 from array_api_compat import array_namespace
 
-from minineo.arrays import Array, at_least_float32
+from minineo.arrays import Array, at_least_float32, scalar
 from minineo.layers.softmax import log_softmax
 
 
@@ -26,7 +26,8 @@ def cross_entropy(logits: Array, labels: Array, ignore_index: int = -100) -> Arr
     losses = -xp.take_along_axis(log_probabilities, indices[..., None], axis=-1)[..., 0]
     total = xp.sum(xp.where(kept, losses, xp.zeros_like(losses)))
     count = xp.sum(xp.astype(kept, losses.dtype))
-    return xp.where(count > 0.0, total / xp.where(count > 0.0, count, xp.ones_like(count)), math.nan)
+    mean = total / xp.where(count > 0.0, count, xp.ones_like(count))
+    return xp.where(count > 0.0, mean, scalar(math.nan, like=mean))
 
 
 def mean_squared_error(predictions: Array, labels: Array) -> Array:
