@@ -97,10 +97,10 @@ class AddedTokenFinder:
                 continue
             if token.single_word and not _stands_alone(text, start, stop, part):
                 continue
-            if token.lstrip:
-                start = first + len(text[first:start].rstrip())
-            if token.rstrip:
-                stop = last - len(text[stop:last].lstrip())
+            while token.lstrip and start > first and _is_space(text[start - 1]):
+                start -= 1
+            while token.rstrip and stop < last and _is_space(text[stop]):
+                stop += 1
             if first < start:
                 yield first, start, None
             yield max(first, start), stop, index
@@ -118,3 +118,8 @@ def _stands_alone(text: str, start: int, stop: int, part: Segment) -> bool:
 
 def _is_word_character(character: str) -> bool:
     return regex.match(r"\w", character) is not None
+
+
+def _is_space(character: str) -> bool:
+    """Whether Unicode counts a character as white space; `str.isspace` has the separators 1C to 1F, too."""
+    return regex.match(r"\s", character) is not None
