@@ -1,0 +1,91 @@
+"""The command line: `python -m benchmarks` runs every part, `python -m benchmarks decode forward` those two.
+
+NumPy and everything that loads it is imported only after the number of threads is set: BLAS reads it when it is loaded.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from benchmarks.options import Options, available_cores, set_threads
+
+if TYPE_CHECKING:
+    from benchmarks.report import Report
+
+RESULTS = Path(__file__).parent / "results"
+
+PARTS = {
+    "decode": "greedy decoding, one token after another, early and late in the context",
+    "forward": "one forward pass over a prompt, with all logits and with the last alone",
+    "batch": "decoding 8 prompts together against one",
+    "speculative": "prompt lookup and a draft model against plain greedy decoding",
+    "score": "`minineo score FILE` against the forward passes that it needs",
+    "layers": "each fast layer against its reference and torch's",
+    "memory": "time and memory of local layers over the length; size of the key-value cache",
+    "threads": "one thread against several: time, busy cores, and whether the results agree",
+    "tokenizer": "encoding English, with a cold and a warm cache",
+    "learn": "learning a vocabulary",
+    "startup": "`import minineo`, and `minineo generate` up to its first token",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the parts and return the exit status: 0, also where a goal is missed."""
+    given = _parser().parse_args(arguments)
+    if given.parts == ["summary"]:
+        return _summarise(given.output or RESULTS)
+    set_threads(given.threads)
+    output = given.output or (None if given.quick else RESULTS)
+    with tempfile.TemporaryDirectory(prefix="minineo-benchmarks-") as workspace:
+        options = Options(
+            workspace=Path(workspace),
+            threads=given.threads,
+            rounds=1 if given.quick else given.rounds,
+            quick=given.quick,
+            peers=None if given.peers is None else tuple(given.peers),
+            shapes=None if given.shapes is None else tuple(given.shapes),
+        )
+        for part in given.parts or PARTS:
+            print(f"\n== {part}: {PARTS[part]}", flush=True)
+            report: Report = importlib.import_module(f"benchmarks.parts.{part}").run(options)
+            if output is not None:
+                print(f"\n  written: {report.save(output, options.threads)}")
+    return 0 if output is None else _summarise(output)
+
+
+def _summarise(folder: Path) -> int:
+    """Make plots and the table of claims from the JSON files of all parts, those of earlier runs included."""
+    from benchmarks import plots, summary
+
+    reports = summary.read(folder)
+    summary.write(reports, folder)
+    plots.draw(reports, folder)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    listing = "\n".join(f"  {name:<12} {text}" for name, text in PARTS.items())
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description="Measure minineo and its peers, side by side in one run.",
+        epilog=f"parts (default: all):\n{listing}\n  {'summary':<12} plots and table again, from the JSON files",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("parts", nargs="*", metavar="PART", choices=[*PARTS, "summary"], default=[], help="what to run, see below")
+    add("--threads", type=int, default=available_cores(), metavar="N", help="threads for each peer (default: all)")
+    add("--rounds", type=int, default=5, metavar="N", help="times that each peer runs (default: 5)")
+    add("--peers", nargs="+", metavar="PEER", help="only these, by their names in the tables, such as 'HF float32'")
+    add("--shapes", nargs="+", metavar="SHAPE", help="of decode and forward: 125M, TinyStories-33M, TinyStories-1M")
+    add("--output", type=Path, metavar="DIR", help="for JSON and plots (default: benchmarks/results; --quick: none)")
+    add("--quick", action="store_true", help="tiny shapes, one round: shows that it runs, not how fast")
+    return parser
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,1 @@
+"""One module a part, each with `run(options) -> Report`."""

@@ -1,0 +1,64 @@
+"""Minineo, as a user calls it."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+
+import minineo
+from benchmarks.peers.decoded import Decoded, Stamps
+from benchmarks.peers.script import Script
+
+
+class Model:
+    """A checkpoint, loaded."""
+
+    def __init__(self, checkpoint: str) -> None:
+        self.model = minineo.GPTNeoForCausalLM.from_pretrained(checkpoint)
+
+    def logits(self, ids: np.ndarray, last: int) -> np.ndarray:
+        """Logits of the last positions, for comparing peers."""
+        return self.model(ids).logits[:, -last:]
+
+    def forward(self, ids: np.ndarray, logits_to_keep: int = 0) -> float:
+        """Seconds of one forward pass."""
+        start = time.perf_counter()
+        self.model(ids, logits_to_keep=logits_to_keep, use_cache=False)
+        return time.perf_counter() - start
+
+    def decode(
+        self,
+        ids: np.ndarray,
+        new_tokens: int,
+        mask: np.ndarray | None = None,
+        script: list[int] | None = None,
+        assistant: str | None = None,
+        **arguments: Any,
+    ) -> Decoded:
+        """Greedy generation; `script` dictates the tokens, `assistant` is the checkpoint of a draft model."""
+        if script is not None:
+            arguments["logits_processor"] = [Script(script)]
+        if assistant is not None:
+            arguments["assistant_model"] = minineo.GPTNeoForCausalLM.from_pretrained(assistant)
+        stamps = Stamps()
+        output = self.model.generate(ids, mask, max_new_tokens=new_tokens, streamer=stamps, **arguments)
+        return stamps.decoded(np.asarray(output)[:, ids.shape[1] :], new_tokens)
+
+    def cache_bytes(self, ids: np.ndarray, new_tokens: int) -> int:
+        """Bytes that the key-value cache holds after a generation, room to grow included."""
+        output = self.model.generate(ids, max_new_tokens=new_tokens, return_dict_in_generate=True)
+        buffers = {}
+        for layer in output.past_key_values:
+            for array in layer:
+                while isinstance(array.base, np.ndarray):  # a view keeps all of its buffer alive
+                    array = array.base
+                buffers[id(array)] = array.nbytes
+        return sum(buffers.values())
+
+    def threads_used(self, ids: np.ndarray) -> float:
+        """Processor seconds a second of a forward pass: how many cores were busy."""
+        busy, start = time.process_time(), time.perf_counter()
+        self.model(ids, use_cache=False)
+        return (time.process_time() - busy) / (time.perf_counter() - start)
