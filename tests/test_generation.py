@@ -36,6 +36,7 @@ class Spy:
 def test_frozen_results_of_transformers(case: dict[str, Any]) -> None:
     output = run(random_model(case["seed"], **case["fields"]), case, return_dict_in_generate=True, output_scores=True)
     np.testing.assert_array_equal(output.sequences, case["sequences"])
+    assert len(output.scores) == case["steps"]
     if "beam_indices" in case:
         np.testing.assert_array_equal(output.beam_indices, case["beam_indices"])
         np.testing.assert_allclose(output.sequences_scores, case["sequences_scores"], rtol=1e-5, atol=1e-5)
@@ -202,6 +203,10 @@ def test_masks_that_follow_from_the_padding_token() -> None:
     np.testing.assert_array_equal(model.generate(padded), masked)
     np.testing.assert_array_equal(model.generate(padded, pad_token_id=3), unmasked)
     np.testing.assert_array_equal(model.generate(padded, attention_mask=mask.astype(bool)), masked)
+    ends = np.where(mask == 1, padded, 3)  # padded with the end token, which may be text
+    unmasked = model.generate(ends, attention_mask=mask * 0 + 1, pad_token_id=3)
+    assert not np.array_equal(unmasked, model.generate(ends, attention_mask=mask, pad_token_id=3))
+    np.testing.assert_array_equal(model.generate(ends, pad_token_id=3), unmasked)
 
 
 def test_steps_are_the_columns_of_generate() -> None:

@@ -68,13 +68,17 @@ def test_rows_are_drawn_independently() -> None:
     assert_fits(counts, np.array([0.14, 0.56, 0.06, 0.24]))
 
 
+class Fixed(np.random.Generator):
+    """A source of uniform numbers that are all the same."""
+
+    value: float
+
+    def random(self, size: Any = None, *_: Any) -> np.ndarray:
+        return np.full(size, self.value)
+
+
 def test_draws_at_the_ends_of_the_unit_interval() -> None:
     """A uniform number of 0, or of the largest float below 1, never gives a token that is forbidden."""
-
-    class Fixed(np.random.Generator):
-        def random(self, size: Any = None, *_: Any) -> np.ndarray:
-            return np.full(size, self.value)
-
     fixed = Fixed(np.random.PCG64())
     scores = np.array([[-np.inf, 0.0, 1.0, -np.inf]], np.float32)
     fixed.value = 0.0
@@ -84,12 +88,13 @@ def test_draws_at_the_ends_of_the_unit_interval() -> None:
 
 
 def test_tiny_probabilities_are_not_rounded_away() -> None:
-    """Behind a vocabulary of 50000, the last token's share must not drown in the rounding of the sum before it."""
-    scores = np.zeros((1, 50_001), np.float32)
-    scores[0, -1] = math.log(50_000)  # half of it all
-    random = np.random.default_rng(3)
-    last = sum(int(sampling.draw(scores, random)[0] == 50_000) for _ in range(2000))
-    assert abs(last - 1000) < 5 * math.sqrt(500)
+    """50000 tokens of 3e-8 each: in float32 adding one of them to 1 changes nothing, and none would ever come."""
+    scores = np.full((1, 50_001), math.log(3e-8), np.float32)
+    scores[0, 0] = 0.0
+    fixed = Fixed(np.random.PCG64())
+    for share in (0.25, 0.5, 0.75):
+        fixed.value = (1 + share * 0.0015) / 1.0015
+        np.testing.assert_allclose(sampling.draw(scores, fixed), 50_000 * share, atol=20)
 
 
 def test_draws_without_replacement() -> None:
@@ -216,3 +221,13 @@ def test_beam_sampling_draws_its_beams() -> None:
     for i, j in itertools.permutations(range(8), 2):
         expected[i if p[i] > p[j] else j] += p[i] * p[j] / (1 - p[i])
     assert_fits(np.bincount(output[:, 3], minlength=8), expected)
+
+
+def test_beam_sampling_keeps_a_way_on() -> None:
+    """However narrow the filter, one token more than there are end tokens, so that some beam can go on."""
+    model = random_model(14, eos_token_id=[3, 4])
+    asked = {"do_sample": True, "max_new_tokens": 1, "return_dict_in_generate": True, "output_scores": True, "seed": 0}
+    for narrow in ({"top_k": 1}, {"top_p": 1e-6}, {"min_p": 1.0}, {"typical_p": 1e-6}, {"epsilon_cutoff": 0.99}):
+        for num_beams, expected in ((1, 1), (2, 3)):
+            output = model.generate(np.array([[5, 6, 7]]), num_beams=num_beams, **asked, **narrow)
+            assert np.isfinite(output.scores[0]).sum(axis=1).tolist() == [expected] * num_beams

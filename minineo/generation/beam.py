@@ -165,9 +165,8 @@ def _finish(
     scores = _lowered(_lowered(scores, ~hopeful), ~eligible)
 
     ends = arguments.eos_token_ids
-    fill = arguments.padding_id or (
-        ends[0] if ends else -1
-    )  # Hugging Face's: padding by token 0 means by the end token
+    # As in Hugging Face, token 0 is not taken as padding here, and where nothing is named it is -1.
+    fill = arguments.padding_id or next(iter(arguments.eos_token_ids), -1)
     one = finished.sequences[:, :, :1]
     everything = Hypotheses(
         xp.concat([xp.concat([finished.sequences, xp.full_like(one, fill)], axis=2), candidates.sequences], axis=1),

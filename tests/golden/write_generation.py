@@ -23,6 +23,7 @@ def golden(seed: int, beams: bool) -> dict[str, Any]:
     assert is_decided(model, case), f"case {seed} hangs on rounding errors: leave it out"
     theirs = run_theirs(twin(model), case, return_dict_in_generate=True, output_scores=True)
     case["sequences"] = theirs.sequences.tolist()
+    case["steps"] = len(theirs.scores)
     if beams:
         case["beam_indices"] = theirs.beam_indices.tolist()
         case["sequences_scores"] = [round(score, 6) for score in theirs.sequences_scores.tolist()]
