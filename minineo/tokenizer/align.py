@@ -17,13 +17,7 @@ def align_words(
     sizes: list[int] = []
     position = start
     for word, ids in words:
-        # The character that each byte belongs to: bytes 10xxxxxx continue one, all others begin one.
-        data = word.encode("utf-8", "surrogatepass")
-        characters: list[int] = []
-        current = position - 1
-        for byte in data:
-            current += byte & 0xC0 != 0x80
-            characters.append(current)
+        characters = _characters_of_bytes(word, position)
         if prefixed:
             characters = [start, *(character - 1 for character in characters[1:])]
         position += len(word) - prefixed
@@ -35,6 +29,18 @@ def align_words(
             first = last
         sizes.append(len(ids))
     return offsets, sizes
+
+
+def _characters_of_bytes(word: str, start: int) -> list[int]:
+    """The character that each byte of a word belongs to, where its first character is number `start`."""
+    if word.isascii():
+        return list(range(start, start + len(word)))
+    characters: list[int] = []
+    current = start - 1
+    for byte in word.encode("utf-8", "surrogatepass"):
+        current += byte & 0xC0 != 0x80  # bytes 10xxxxxx continue a character, all others begin one
+        characters.append(current)
+    return characters
 
 
 def number_words(sizes: Iterable[int]) -> list[int]:

@@ -76,13 +76,12 @@ def learn_merges(
 ) -> Merges:
     """Learn merges on counted words, and append each new token to `tokens`, whose indices are the ids.
 
-    Two merges can make the same token (`a` + `aa`, `aa` + `a`): it keeps its first id, and a pair that comes up a
-    second time for this reason has the rank of its last time.
+    A merge can make a token that is there already (a special one, or one that another merge made): it keeps its id.
     """
     ids = {token: index for index, token in enumerate(tokens)}
     words = [[ids[character] for character in bytes_to_token(word.encode("utf-8", "surrogatepass"))] for word in counts]
     queue = PairQueue(words, list(counts.values()))
-    merges: list[Pair] = []
+    merges: Merges = []
     with tqdm(desc="merging", unit="token", total=vocab_size, initial=len(tokens), disable=not progress) as bar:
         while len(tokens) < vocab_size and (best := queue.pop(min_frequency)):
             pair, places = best
@@ -91,10 +90,9 @@ def learn_merges(
                 ids[token] = len(tokens)
                 tokens.append(token)
                 bar.update()
-            merges.append(pair)
+            merges.append((tokens[pair[0]], tokens[pair[1]]))
             queue.merge(pair, ids[token], places)
-    last_time = dict.fromkeys(reversed(merges))
-    return [(tokens[left], tokens[right]) for left, right in reversed(last_time)]
+    return merges
 
 
 class PairQueue:
