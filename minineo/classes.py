@@ -22,14 +22,13 @@ from minineo.model.outputs import (
     SequenceClassifierOutputWithPast,
     TokenClassifierOutput,
 )
-from minineo.model.transformer import transformer
 from minineo.pretrained import GPTNeoPreTrainedModel
 
 
 class GPTNeoModel(GPTNeoPreTrainedModel[BaseModelOutputWithPast]):
     """The transformer alone: tokens to last_hidden_state (B, T, D)."""
 
-    forward = staticmethod(transformer)
+    forward = staticmethod(heads.base_model)
     prefix = ""
 
 

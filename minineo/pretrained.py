@@ -20,9 +20,11 @@ from minineo.arrays import Array
 from minineo.checkpoints import cast as cast_floats
 from minineo.checkpoints import floating_dtype, match, read_state_dict, save_state_dict
 from minineo.config import GPTNeoConfig
+from minineo.fast import FAST
 from minineo.layers.activations import activation
 from minineo.model.block import Params
 from minineo.model.cache import Cache
+from minineo.model.heads import REFERENCE
 from minineo.model.initialise import initialise
 from minineo.model.inputs import check_inputs, check_library, check_params
 from minineo.model.names import BASE_PREFIX, Shapes, parameter_shapes
@@ -195,6 +197,7 @@ class GPTNeoPreTrainedModel(Generic[Output]):
             output_attentions=config.output_attentions if output_attentions is None else output_attentions,
             output_hidden_states=config.output_hidden_states if output_hidden_states is None else output_hidden_states,
             tap=tap,
+            functions=FAST if isinstance(weight, np.ndarray) else REFERENCE,
             **head_inputs,
         )
         as_output = config.return_dict if return_dict is None else return_dict

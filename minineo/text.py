@@ -78,7 +78,7 @@ def generate(
     arguments |= _sampling(do_sample, temperature) | {"seed": seed, "tokenizer": tokenizer}
     input_ids, attention_mask = left_padded([_encode(text, tokenizer) for text in prompts], tokenizer)
     arguments["max_new_tokens"] = _new_tokens(max_new_tokens, input_ids, model, arguments)
-    output = model.generate(input_ids, attention_mask=attention_mask, **arguments)
+    output: Array = model.generate(input_ids, attention_mask=attention_mask, **arguments)
     new_ids = output[:, input_ids.shape[1] :]
     texts = [tokenizer.decode(row, skip_special_tokens=True) for row in new_ids]
     copies = len(texts) // len(prompts)
@@ -161,13 +161,13 @@ def _pair(
 def _checked(prompts: Any) -> list[str]:
     if not isinstance(prompts, Iterable):
         raise TypeError(f"prompt: received a {type(prompts).__name__}, expected a str or a list of str.")
-    prompts = list(prompts)
-    wrong = [type(text).__name__ for text in prompts if not isinstance(text, str)]
+    texts = list(prompts)
+    wrong = [type(text).__name__ for text in texts if not isinstance(text, str)]
     if wrong:
         raise TypeError(f"prompt: received a list with a {wrong[0]} in it, expected a str or a list of str.")
-    if not prompts:
+    if not texts:
         raise ValueError("prompt: received an empty list, expected at least one text.")
-    return prompts
+    return texts
 
 
 def _encode(text: str, tokenizer: GPT2Tokenizer) -> list[int]:
@@ -190,5 +190,5 @@ def _new_tokens(
     """How many tokens to generate; the default is shortened to what the context still holds."""
     if asked is not None or arguments.get("max_length") is not None:
         return asked
-    room = model.config.max_position_embeddings - input_ids.shape[1]
+    room: int = model.config.max_position_embeddings - input_ids.shape[1]
     return max(1, min(DEFAULT_NEW_TOKENS, room))  # no room: let generate say so

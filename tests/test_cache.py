@@ -32,6 +32,7 @@ def test_it_stays_that_small_while_the_text_grows(step: int) -> None:
         assert cache[1][0].shape[2] == cache.length
 
 
+@pytest.mark.usefixtures("reference")
 @pytest.mark.parametrize("T", [6, 1])
 def test_dropped_positions_are_not_kept_in_memory(T: int) -> None:
     model = tiny(GPTNeoModel, "gl", window_size=3)

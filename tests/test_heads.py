@@ -19,6 +19,8 @@ from minineo.model.transformer import transformer
 
 PAD = 18
 
+pytestmark = pytest.mark.usefixtures("reference")
+
 
 def hidden(model: Any, ids: np.ndarray, **inputs: Any) -> np.ndarray:
     return transformer(model.params, model.config, ids, prefix="transformer.", **inputs).last_hidden_state

@@ -52,6 +52,7 @@ def test_shapes_after_a_cache_and_with_positions() -> None:
     assert trace["logits"].shape == (2, 1, 19)
 
 
+@pytest.mark.usefixtures("reference")
 def test_a_recorder_changes_nothing() -> None:
     model, ids = tiny(GPTNeoForCausalLM), tokens(2, 6)
     np.testing.assert_array_equal(model(ids, tap=Recorder()).logits, model(ids).logits)

@@ -12,6 +12,8 @@ from minineo.classes import GPTNeoForCausalLM, GPTNeoModel
 from minineo.model.transformer import transformer
 from minineo.tap import Recorder
 
+pytestmark = pytest.mark.usefixtures("reference")
+
 
 def test_embeddings_are_summed() -> None:
     model, trace = tiny(GPTNeoModel), Recorder()

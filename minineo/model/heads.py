@@ -5,8 +5,9 @@ Dimensions: B batch, T positions, K positions that get logits, D hidden size, V 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from numbers import Integral
-from typing import Any
+from typing import Any, NamedTuple
 
 from array_api_compat import array_namespace
 
@@ -17,6 +18,7 @@ from minineo.layers.losses import binary_cross_entropy, cross_entropy, mean_squa
 from minineo.model.block import Params
 from minineo.model.names import BASE_PREFIX
 from minineo.model.outputs import (
+    BaseModelOutputWithPast,
     CausalLMOutputWithPast,
     QuestionAnsweringModelOutput,
     SequenceClassifierOutputWithPast,
@@ -24,6 +26,28 @@ from minineo.model.outputs import (
 )
 from minineo.model.transformer import transformer
 from minineo.tap import Tap, no_tap
+
+
+class Functions(NamedTuple):
+    """What a head is made of: the reference's functions, or others of the same signatures."""
+
+    transformer: Callable[..., BaseModelOutputWithPast]
+    linear: Callable[..., Array]
+
+
+REFERENCE = Functions(transformer, linear)
+
+
+def base_model(
+    params: Params,
+    config: GPTNeoConfig,
+    input_ids: Array | None = None,
+    *,
+    functions: Functions = REFERENCE,
+    **inputs: Any,
+) -> BaseModelOutputWithPast:
+    """The transformer alone, whose parameters then have no prefix: last_hidden_state (B, T, D)."""
+    return functions.transformer(params, config, input_ids, **inputs)
 
 
 def causal_lm(
@@ -34,6 +58,7 @@ def causal_lm(
     labels: Array | None = None,
     logits_to_keep: int | Array = 0,
     tap: Tap = no_tap,
+    functions: Functions = REFERENCE,
     **inputs: Any,
 ) -> CausalLMOutputWithPast:
     """Predict each next token: logits (B, K, V).
@@ -42,11 +67,11 @@ def causal_lm(
     computes logits for the last k positions only, an array of positions (K,) or (B, K) for those; `inputs` are the
     transformer's.
     """
-    base = transformer(params, config, input_ids, tap=tap, prefix=BASE_PREFIX, **inputs)
+    base = functions.transformer(params, config, input_ids, tap=tap, prefix=BASE_PREFIX, **inputs)
     hidden = keep_positions(base.last_hidden_state, logits_to_keep)
     # a tied head reads the token embedding itself: its gradient is lookup plus projection
     head = f"{BASE_PREFIX}wte.weight" if config.tie_word_embeddings else "lm_head.weight"
-    logits = tap("logits", linear(hidden, params[head]))
+    logits = tap("logits", functions.linear(hidden, params[head]))
     loss = None if labels is None else cross_entropy(logits[:, :-1, :], labels[:, 1:])
     return CausalLMOutputWithPast(loss, logits, base.past_key_values, base.hidden_states, base.attentions)
 
@@ -71,6 +96,7 @@ def sequence_classification(
     *,
     labels: Array | None = None,
     tap: Tap = no_tap,
+    functions: Functions = REFERENCE,
     **inputs: Any,
 ) -> SequenceClassifierOutputWithPast:
     """Sort whole texts into classes by what their last token knows: logits (B, C).
@@ -78,9 +104,9 @@ def sequence_classification(
     labels (B,) of integers for one label a text, (B, C) of 0 and 1 for several, (B,) or (B, C) of floats for
     regression: `config.problem_type` decides or, where it is None, the number of labels and their dtype.
     """
-    base = transformer(params, config, input_ids, tap=tap, prefix=BASE_PREFIX, **inputs)
+    base = functions.transformer(params, config, input_ids, tap=tap, prefix=BASE_PREFIX, **inputs)
     pooled = last_token(base.last_hidden_state, input_ids, config.pad_token_id)
-    logits = tap("logits", linear(pooled, params["score.weight"]))
+    logits = tap("logits", functions.linear(pooled, params["score.weight"]))
     loss = None if labels is None else classification_loss(logits, labels, config)
     return SequenceClassifierOutputWithPast(loss, logits, base.past_key_values, base.hidden_states, base.attentions)
 
@@ -126,11 +152,13 @@ def token_classification(
     *,
     labels: Array | None = None,
     tap: Tap = no_tap,
+    functions: Functions = REFERENCE,
     **inputs: Any,
 ) -> TokenClassifierOutput:
     """Sort each token into a class: logits (B, T, C), labels (B, T) of integers, -100 where there is none."""
-    base = transformer(params, config, input_ids, tap=tap, prefix=BASE_PREFIX, **inputs)
-    logits = tap("logits", linear(base.last_hidden_state, params["classifier.weight"], params["classifier.bias"]))
+    base = functions.transformer(params, config, input_ids, tap=tap, prefix=BASE_PREFIX, **inputs)
+    logits = functions.linear(base.last_hidden_state, params["classifier.weight"], params["classifier.bias"])
+    logits = tap("logits", logits)
     loss = None if labels is None else cross_entropy(logits, labels)
     return TokenClassifierOutput(loss, logits, base.hidden_states, base.attentions)
 
@@ -143,14 +171,15 @@ def question_answering(
     start_positions: Array | None = None,
     end_positions: Array | None = None,
     tap: Tap = no_tap,
+    functions: Functions = REFERENCE,
     **inputs: Any,
 ) -> QuestionAnsweringModelOutput:
     """Find where in the text an answer starts and ends: start_logits and end_logits (B, T) over the positions.
 
     start_positions and end_positions (B,) give a loss, the mean of the two; a position beyond T is ignored.
     """
-    base = transformer(params, config, input_ids, tap=tap, prefix=BASE_PREFIX, **inputs)
-    logits = linear(base.last_hidden_state, params["qa_outputs.weight"], params["qa_outputs.bias"])
+    base = functions.transformer(params, config, input_ids, tap=tap, prefix=BASE_PREFIX, **inputs)
+    logits = functions.linear(base.last_hidden_state, params["qa_outputs.weight"], params["qa_outputs.bias"])
     logits = tap("logits", logits)
     start_logits, end_logits = logits[:, :, 0], logits[:, :, 1]
     loss = None

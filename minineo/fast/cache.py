@@ -1,0 +1,79 @@
+"""Key-value cache, fast: appended to in place, with no copy that grows with the position.
+
+Dimensions: B batch, H heads, S positions, d head size.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from minineo.arrays import Array
+from minineo.model.cache import KeysAndValues
+
+SPARE = 64  # positions that fit in place before a local layer moves its window into a new buffer
+
+
+@dataclass
+class _Buffers:
+    """Room for keys and values, (B, H, capacity, d) each, of which the first `filled` positions are taken."""
+
+    k: Array
+    v: Array
+    filled: int
+
+    @classmethod
+    def holding(cls, k: Array, v: Array, capacity: int) -> _Buffers:
+        B, H, S, d = k.shape
+        buffers = cls(np.empty((B, H, capacity, d), k.dtype), np.empty((B, H, capacity, d), v.dtype), S)
+        buffers.k[:, :, :S] = k
+        buffers.v[:, :, :S] = v
+        return buffers
+
+
+class Kept(tuple[Array, Array]):
+    """Keys and values, as views of positions `start` to `stop` of buffers that have room for more behind them.
+
+    A pair of arrays like any other; nothing that it shows ever changes. Whoever appends to the pair that ends where the
+    buffers are filled takes the room there; whoever appends to an older one gets buffers of his own.
+    """
+
+    buffers: _Buffers
+    start: int
+    stop: int
+
+    def __new__(cls, buffers: _Buffers, start: int, stop: int) -> Kept:
+        """Show positions `start` to `stop` of the buffers."""
+        kept = super().__new__(cls, (buffers.k[:, :, start:stop], buffers.v[:, :, start:stop]))
+        kept.buffers, kept.start, kept.stop = buffers, start, stop
+        return kept
+
+
+def append(past: KeysAndValues | None, k: Array, v: Array) -> KeysAndValues:
+    """As `minineo.model.cache.append`: written behind the past where there is room, copied only where there is none.
+
+    Room doubles whenever it runs out, so that the copies add up to no more than the positions themselves.
+    """
+    if past is None:
+        return k, v
+    S, T = past[0].shape[2], k.shape[2]
+    if not isinstance(past, Kept) or past.stop != past.buffers.filled or past.stop + T > past.buffers.k.shape[2]:
+        capacity = S + T + max(SPARE, S if not isinstance(past, Kept) or past.start == 0 else 0)
+        past = Kept(_Buffers.holding(*past, capacity), 0, S)
+    buffers, stop = past.buffers, past.stop + T
+    buffers.k[:, :, past.stop : stop] = k
+    buffers.v[:, :, past.stop : stop] = v
+    buffers.filled = stop
+    return Kept(buffers, past.start, stop)
+
+
+def forget(kv: KeysAndValues, window: int | None) -> KeysAndValues:
+    """As `minineo.model.cache.forget`: the view moves on; what it leaves behind goes when the buffers are full."""
+    S = kv[0].shape[2]
+    keep = S if window is None else min(S, window - 1)
+    if isinstance(kv, Kept):
+        return Kept(kv.buffers, kv.stop - keep, kv.stop)
+    k, v = kv
+    room = S if window is None else SPARE
+    return Kept(_Buffers.holding(k[:, :, S - keep :], v[:, :, S - keep :], keep + max(SPARE, room)), 0, keep)

@@ -1,0 +1,101 @@
+"""The transformer, fast: the reference's loop over the fast layers, adding to one residual stream in place.
+
+Dimensions: B batch, T new positions, S positions seen (past and new), D hidden size, H heads, d head size.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from minineo.arrays import Array
+from minineo.config import GPTNeoConfig
+from minineo.fast.activations import activation
+from minineo.fast.attention import attention
+from minineo.fast.cache import append, forget
+from minineo.fast.layer_norm import layer_norm
+from minineo.fast.linear import linear
+from minineo.fast.mlp import mlp
+from minineo.model import transformer as reference
+from minineo.model.block import Params
+from minineo.model.cache import Cache, KeysAndValues
+from minineo.model.outputs import BaseModelOutputWithPast
+from minineo.tap import Tap, no_tap
+
+
+def transformer(
+    params: Params,
+    config: GPTNeoConfig,
+    input_ids: Array | None = None,
+    attention_mask: Array | None = None,
+    position_ids: Array | None = None,
+    token_type_ids: Array | None = None,
+    inputs_embeds: Array | None = None,
+    past_key_values: Cache | None = None,
+    use_cache: bool = True,
+    output_attentions: bool = False,
+    output_hidden_states: bool = False,
+    tap: Tap = no_tap,
+    prefix: str = "",
+) -> BaseModelOutputWithPast:
+    """As `minineo.model.transformer.transformer`, which does the work where intermediates are asked for.
+
+    Without anybody to look at them, intermediates need not outlive their use: the residual stream is one array that
+    every block adds to, and keys and values are written into a cache that has room for them.
+    """
+    arguments = (input_ids, attention_mask, position_ids, token_type_ids, inputs_embeds, past_key_values, use_cache)
+    weight = params[f"{prefix}wte.weight"]
+    if tap is not no_tap or output_attentions or output_hidden_states or not _is_fast(weight):
+        return reference.transformer(
+            params, config, *arguments, output_attentions, output_hidden_states, tap=tap, prefix=prefix
+        )
+    past = 0 if past_key_values is None else past_key_values.length
+    x = reference.embed(params, input_ids, position_ids, token_type_ids, inputs_embeds, past, no_tap, prefix)
+    real = None if attention_mask is None or attention_mask.all() else attention_mask != 0
+    kept: list[KeysAndValues] = []
+    for i in range(config.num_layers):
+        window = config.window(i)
+        kv = _add_block(
+            params, f"{prefix}h.{i}", x, window, real, None if past_key_values is None else past_key_values[i], config
+        )
+        if use_cache:
+            kept.append(forget(kv, window))
+    x = layer_norm(x, params[f"{prefix}ln_f.weight"], params[f"{prefix}ln_f.bias"], config.layer_norm_epsilon)
+    return BaseModelOutputWithPast(x, Cache(tuple(kept), past + x.shape[1]) if use_cache else None)
+
+
+def _is_fast(weight: Any) -> bool:
+    return isinstance(weight, np.ndarray) and weight.dtype.itemsize >= 4
+
+
+def _add_block(
+    params: Params,
+    at: str,
+    x: Array,
+    window: int | None,
+    real: Array | None,
+    past: KeysAndValues | None,
+    config: GPTNeoConfig,
+) -> KeysAndValues:
+    """Add what one block adds to the residual stream x (B, T, D), in place; returns its keys and values."""
+    B, T, D = x.shape
+    H, epsilon = config.num_heads, config.layer_norm_epsilon
+    normed = layer_norm(x, params[f"{at}.ln_1.weight"], params[f"{at}.ln_1.bias"], epsilon)
+    q, k, v = (
+        linear(normed, params[f"{at}.attn.attention.{name}_proj.weight"]).reshape(B, T, H, D // H).transpose(0, 2, 1, 3)
+        for name in "qkv"
+    )
+    k, v = kv = append(past, k, v)
+    real_keys = None if real is None else real[:, -k.shape[2] :]
+    z = attention(q, k, v, window, real_keys).transpose(0, 2, 1, 3).reshape(B, T, D)
+    x += linear(z, params[f"{at}.attn.attention.out_proj.weight"], params[f"{at}.attn.attention.out_proj.bias"])
+    x += mlp(
+        layer_norm(x, params[f"{at}.ln_2.weight"], params[f"{at}.ln_2.bias"], epsilon),
+        params[f"{at}.mlp.c_fc.weight"],
+        params[f"{at}.mlp.c_fc.bias"],
+        params[f"{at}.mlp.c_proj.weight"],
+        params[f"{at}.mlp.c_proj.bias"],
+        activation(config.activation_function),
+    )
+    return kv
