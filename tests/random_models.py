@@ -9,11 +9,15 @@ The generator is NumPy's RandomState, whose numbers are promised never to change
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+import pytest
 
 from minineo.config import GPTNeoConfig
+from minineo.model import heads
 
 CLASSES = [
     "GPTNeoModel",
@@ -27,6 +31,21 @@ ACTIVATIONS = ["gelu_new", "gelu", "gelu_fast", "gelu_pytorch_tanh", "relu", "si
 MASKS = ["none", "ones", "left", "right", "holes", "row of padding"]
 POSITIONS = ["default", "from mask", "random", "shared"]
 PROBLEMS = [None, "regression", "single_label_classification", "multi_label_classification"]
+
+LAYERS = ["reference", "fast"]
+INTERMEDIATES = {"output_hidden_states": "hidden_states", "output_attentions": "attentions"}
+
+
+@contextmanager
+def computing_with(layers: str) -> Iterator[None]:
+    """Let models on NumPy compute with the reference layers, or with the fast ones, as they do by themselves.
+
+    The fast ones hand over to the reference where INTERMEDIATES are asked for.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        if layers == "reference":
+            patch.setattr("minineo.pretrained.FAST", heads.REFERENCE)
+        yield
 
 
 def draw_config(seed: int) -> GPTNeoConfig:

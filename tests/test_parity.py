@@ -17,6 +17,9 @@ from conftest import require
 from random_models import (
     CLASSES,
     CLASSES_WITH_CACHE,
+    INTERMEDIATES,
+    LAYERS,
+    computing_with,
     draw_config,
     draw_inputs,
     draw_params,
@@ -34,22 +37,22 @@ TIMES_THEIR_ERROR = 4
 
 
 class Errors:
-    """The largest error of each class and dtype, shown at the end of the test run: release notes quote it."""
+    """The largest errors by class, layers and dtype, shown at the end of the test run: release notes quote them."""
 
     def __init__(self) -> None:
-        self.largest: dict[tuple[str, str], float] = {}
+        self.largest: dict[tuple[str, str, str], float] = {}
         self.fields = 0
         self.settled_in_float64 = 0
 
-    def add(self, class_name: str, dtype: Any, error: float) -> None:
+    def add(self, class_name: str, layers: str, dtype: Any, error: float) -> None:
         self.fields += 1
-        key = class_name, np.dtype(dtype).name
+        key = class_name, layers, np.dtype(dtype).name
         self.largest[key] = max(error, self.largest.get(key, 0.0))
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.section("largest error against transformers, as a part of the field's largest value")
-        for (class_name, dtype), error in self.largest.items():
-            terminalreporter.write_line(f"{class_name:32} {dtype:8} {error:.1e}")
+        for (class_name, layers, dtype), error in sorted(self.largest.items()):
+            terminalreporter.write_line(f"{class_name:32} {layers:10} {dtype:8} {error:.1e}")
         terminalreporter.write_line(
             f"{self.fields} output fields, {self.settled_in_float64} of them settled in float64"
         )
@@ -104,8 +107,10 @@ class Case:
             cache = output.get("past_key_values")
         return outputs
 
-    def ours(self, cuts: list[int]) -> list[dict[str, np.ndarray]]:
-        return self.run(lambda inputs: self.model(**inputs), cuts)
+    def ours(self, cuts: list[int], layers: str) -> list[dict[str, np.ndarray]]:
+        left_out = INTERMEDIATES if layers == "fast" else {}
+        with computing_with(layers):
+            return self.run(lambda inputs: self.model(**{k: v for k, v in inputs.items() if k not in left_out}), cuts)
 
     def their_model(self, dtype: Any) -> Any:
         if dtype not in self.their_models:
@@ -131,19 +136,25 @@ class Case:
                 fields[name] = np.pad(pattern, [(0, 0)] * 3 + [(S - pattern.shape[3], 0)])
 
     def compare(self, cuts: list[int], errors: Errors) -> None:
-        """Compare every array of every output."""
-        ours, theirs = self.ours(cuts), self.theirs(cuts, self.dtype)
+        """Compare every array of every output, computed with the reference layers and with the fast ones."""
+        theirs = self.theirs(cuts, self.dtype)
+        for layers in LAYERS:
+            self.compare_layers(cuts, layers, theirs, errors)
+
+    def compare_layers(self, cuts: list[int], layers: str, theirs: list[dict[str, np.ndarray]], errors: Errors) -> None:
+        ours = self.ours(cuts, layers)
         exact: list[dict[str, np.ndarray]] = []
         limit = LARGEST_ERROR[self.dtype]
         for piece, (mine, others) in enumerate(zip(ours, theirs, strict=True)):
-            assert list(mine) == list(others)
+            left_out = tuple(INTERMEDIATES.values()) if layers == "fast" else ()
+            assert list(mine) == [name for name in others if not name.startswith(left_out)]
             inputs = take_positions(self.inputs, cuts[piece], cuts[piece + 1])
             compared = self.oracle.Compared(
                 self.class_name, self.config, inputs, self.tokens.shape[0], *cuts[piece:][:2]
             )
             self.widen_attentions(mine, cuts[piece + 1])
             for name in mine:
-                place = f"{name} of {self.class_name}, seed {self.seed}, positions {cuts[piece : piece + 2]}"
+                place = f"{name} of {self.class_name}, {layers}, seed {self.seed}, positions {cuts[piece : piece + 2]}"
                 assert mine[name].shape == others[name].shape, place
                 assert mine[name].dtype == self.dtype, place
                 assert name == "loss" or np.isfinite(mine[name]).all(), place
@@ -151,7 +162,7 @@ class Case:
                 error = self.oracle.relative_error(a, b)
                 if error < limit or self.dtype == np.float64:
                     assert error < limit, place
-                    errors.add(self.class_name, self.dtype, error)
+                    errors.add(self.class_name, layers, self.dtype, error)
                     continue
                 exact = exact or self.theirs(cuts, np.float64)
                 c = compared.part(name, exact[piece][name])

@@ -1,7 +1,7 @@
 """Every mistake that a port of GPT-Neo is known to have made: minineo has none, and its tests would see each.
 
 A row says what the mistake is, where it was reported, which detector sees it, and how it is planted: each plant changes
-a function of minineo to what a port did. The detector has to pass without the plant and to fail with it.
+a function of the reference to what a port did. The detector has to pass without the plant and to fail with it.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 import detectors
 import plants
 import pytest
+from random_models import LAYERS, computing_with
 
 from minineo import classes
 
@@ -248,13 +249,15 @@ MISTAKES = [
 ]
 
 
+@pytest.mark.parametrize("layers", LAYERS)
 @pytest.mark.parametrize("detector", {mistake.detector: None for mistake in MISTAKES}, ids=lambda d: d.__name__)
-def test_minineo_has_none_of_them(detector: Callable[[Any], None]) -> None:
-    detector(classes)
+def test_minineo_has_none_of_them(detector: Callable[[Any], None], layers: str) -> None:
+    with computing_with(layers):
+        detector(classes)
 
 
 @pytest.mark.parametrize("mistake", MISTAKES, ids=lambda mistake: mistake.name)
 def test_planted_mistake_is_seen(mistake: Mistake, monkeypatch: pytest.MonkeyPatch) -> None:
     mistake.plant(monkeypatch)
-    with pytest.raises(AssertionError):
+    with computing_with("reference"), pytest.raises(AssertionError):
         mistake.detector(classes)
