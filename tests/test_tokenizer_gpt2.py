@@ -153,6 +153,13 @@ def test_the_longest_added_token_wins(tokenizer: GPT2Tokenizer) -> None:
     assert tokenizer.tokenize("<a>b<a>c<a") == ["<a>b", "<a>", "c", "<a"]
 
 
+def test_special_tokens_are_found_before_other_added_ones(tokenizer: GPT2Tokenizer) -> None:
+    tokenizer.add_tokens(["a<b>c"])
+    tokenizer.add_special_tokens({"cls_token": "<b>"})
+    assert tokenizer.tokenize("a<b>c") == ["a", "<b>", "c"]
+    assert tokenizer.tokenize("a<b>c", split_special_tokens=True) == ["a<b>c"]
+
+
 def test_flags_of_added_tokens(tokenizer: GPT2Tokenizer) -> None:
     tokenizer.add_tokens(
         [AddedToken("qq", single_word=True), AddedToken("<L>", lstrip=True), AddedToken("<R>", rstrip=True)]
@@ -255,6 +262,13 @@ def test_overflow(tokenizer: GPT2Tokenizer) -> None:
     assert encoding.overflow_to_sample_mapping == [0, 0, 0, 1]
     pair = tokenizer("a b", "c d e f", **{**arguments, "max_length": 4, "truncation": "only_second"})
     assert [tokenizer.decode(row) for row in pair.input_ids] == ["a bc d", "a b d e", "a b e f"]
+
+
+def test_both_texts_of_a_pair_overflow(tokenizer: GPT2Tokenizer) -> None:
+    """The order of the rows is that of `tokenizers`: further parts of the first text before those of the second."""
+    encoding = tokenizer("a b c d", "w x y z", max_length=5, return_overflowing_tokens=True)
+    rows = [tokenizer.decode(row) for row in encoding.input_ids]
+    assert rows == ["a bw x", " c dw x", " c d y z", "a b y z"]
 
 
 @pytest.mark.parametrize(
