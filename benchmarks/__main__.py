@@ -12,7 +12,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from benchmarks import timing
 from benchmarks.options import Options, available_cores, set_threads
+from benchmarks.workers import WorkerError
 
 if TYPE_CHECKING:
     from benchmarks.report import Report
@@ -35,11 +37,14 @@ PARTS = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the parts and return the exit status: 0, also where a goal is missed."""
+    """Run the parts and return the exit status: 0, also where a goal is missed; 1 where something went wrong."""
     given = _parser().parse_args(arguments)
     if given.parts == ["summary"]:
         return _summarise(given.output or RESULTS)
     set_threads(given.threads)
+    if given.quick:
+        timing.PAUSE = 0.0
+    status = 0
     output = given.output or (None if given.quick else RESULTS)
     with tempfile.TemporaryDirectory(prefix="minineo-benchmarks-") as workspace:
         options = Options(
@@ -52,10 +57,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         for part in given.parts or PARTS:
             print(f"\n== {part}: {PARTS[part]}", flush=True)
-            report: Report = importlib.import_module(f"benchmarks.parts.{part}").run(options)
+            try:
+                report: Report = importlib.import_module(f"benchmarks.parts.{part}").run(options)
+            except (ValueError, WorkerError) as error:  # the other parts can still run
+                print(f"  {part} FAILED: {error}\n{getattr(error, 'details', '')}")
+                status = 1
+                continue
             if output is not None:
                 print(f"\n  written: {report.save(output, options.threads)}")
-    return 0 if output is None else _summarise(output)
+    return status if output is None else _summarise(output) or status
 
 
 def _summarise(folder: Path) -> int:

@@ -66,7 +66,8 @@ def _memory() -> str | None:
 def _blas() -> str:
     import numpy as np
 
-    blas: dict[str, Any] = np.show_config(mode="dicts")["Build Dependencies"]["blas"]  # type: ignore[call-overload]
+    build: Any = np.show_config(mode="dicts")
+    blas = build["Build Dependencies"]["blas"]
     return f"{blas.get('name')} {blas.get('version')}"
 
 

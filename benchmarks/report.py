@@ -54,6 +54,7 @@ class Report:
     part: str
     title: str
     limit: str | None = None  # the peer that is the limit
+    quick: bool = False  # shapes are tiny: there is nothing to claim
     timings: list[Timing] = field(default_factory=list)
     claims: list[Claim] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -63,7 +64,8 @@ class Report:
         """Note the runs of each peer at a piece of work, and print their table."""
         rows = [Timing(work, peer, seconds, amount, unit) for peer, seconds in runs.items() if seconds]
         self.timings += rows
-        self._print(work, rows)
+        if rows:
+            self._print(work, rows)
 
     def best(self, work: str, peer: str = OWN) -> float | None:
         """Seconds of a peer's best run, or None where it did not run."""
@@ -76,7 +78,7 @@ class Report:
 
     def claim(self, text: str, value: float | None, goal: float, *, at_least: bool = True, unit: str = "x") -> None:
         """Hold a figure against its goal; None (a peer did not run) is no figure."""
-        if value is None:
+        if value is None or self.quick:
             return
         claim = Claim(text, value, goal, at_least, unit)
         self.claims.append(claim)
@@ -95,21 +97,22 @@ class Report:
     def _print(self, work: str, rows: Sequence[Timing]) -> None:
         own = next((row.best for row in rows if row.peer == OWN), None)
         limit = next((row.best for row in rows if row.peer == self.limit), None)
-        lines = [("", "best", "median", "rate", "minineo is", "of the limit", "runs")]
-        for row in rows:
-            lines.append(
-                (
-                    row.peer + (" (limit)" if row.peer == self.limit else ""),
-                    seconds_text(row.best),
-                    seconds_text(statistics.median(row.runs)),
-                    "" if row.amount is None else f"{row.amount / row.best:,.4g} {row.unit}/s",
-                    "" if own is None or row.peer in (OWN, self.limit) else f"{row.best / own:.2f} x as fast",
-                    "" if limit is None else f"{limit / row.best:.0%}",
-                    str(len(row.runs)),
-                )
-            )
+        lines: list[tuple[str, ...]] = [("", "best", "median", "rate", "minineo is", "of the limit", "runs")]
+        lines += [self._cells(row, own, limit) for row in rows]
         print(f"\n{work}")
-        print_table(lines)
+        filled = [i for i, column in enumerate(zip(*lines[1:], strict=True)) if any(column)]
+        print_table([[line[i] for i in filled] for line in lines])
+
+    def _cells(self, row: Timing, own: float | None, limit: float | None) -> tuple[str, ...]:
+        return (
+            row.peer + (" (limit)" if row.peer == self.limit else ""),
+            seconds_text(row.best),
+            seconds_text(statistics.median(row.runs)),
+            "" if row.amount is None else f"{row.amount / row.best:,.4g} {row.unit}/s",
+            "" if own is None or row.peer in (OWN, self.limit) else f"{row.best / own:.2f} x as fast",
+            "" if limit is None else f"{limit / row.best:.0%}",
+            str(len(row.runs)),
+        )
 
     def save(self, folder: Path, threads: int) -> Path:
         """Write everything as JSON."""
@@ -139,5 +142,5 @@ def print_table(lines: Sequence[Sequence[str]]) -> None:
     """Print rows in columns, the first flushed left, the others right."""
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for line in lines:
-        cells = [f"{cell:<{width}}" if i == 0 else f"{cell:>{width}}" for i, (cell, width) in enumerate(zip(line, widths, strict=True))]
-        print("  " + "  ".join(cells).rstrip())
+        first, *others = (f"{cell:>{width}}" for cell, width in zip(line, widths, strict=True))
+        print("  " + "  ".join([f"{first.strip():<{widths[0]}}", *others]).rstrip())

@@ -41,7 +41,7 @@ class Shape:
 M125 = Shape("125M", 768, 12, 12, compiled=True)
 M33 = Shape("TinyStories-33M", 768, 4, 16)
 M1 = Shape("TinyStories-1M", 64, 8, 16)
-TINY = Shape("tiny", 32, 2, 2, vocab_size=512, window_size=16, positions=128)
+TINY = Shape("tiny", 32, 2, 2, vocab_size=4096, window_size=16)  # with room for the bundled tokenizer
 
 
 def wanted(options: Options) -> list[Shape]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from benchmarks.peers import BFLOAT16, LIMIT, MININEO
+from benchmarks.peers.decoded import Decoded
 from benchmarks.report import Report
 from benchmarks.workers import Worker, WorkerError
 
@@ -29,3 +30,18 @@ def check_logits(workers: dict[str, Worker], ids: np.ndarray, work: str, report:
             report.note(f"{name} is off by {difference:.1%} of the largest logit")
         elif difference > TOLERANCE:
             raise ValueError(f"{work}: the logits of {name} differ from minineo's by {difference:.2g} of the largest")
+
+
+def check_tokens(results: dict[str, list[Decoded]], report: Report) -> None:
+    """Greedy tokens have to be the same in every row: another text would be another amount of work."""
+    if not results.get(MININEO):
+        return
+    own = results[MININEO][0].tokens
+    for name, runs in results.items():
+        if name == LIMIT or not runs:
+            continue
+        theirs = runs[0].tokens
+        if theirs != [row[: len(theirs[0])] for row in own]:
+            if name != BFLOAT16:
+                raise ValueError(f"{name} chose the tokens {theirs}, minineo {own}")
+            report.note(f"{name} chooses other tokens, since its rounding is coarse")

@@ -26,7 +26,7 @@ GOALS = {
 
 def run(options: Options) -> Report:
     """Measure all shapes at all lengths."""
-    report = Report("forward", "Forward pass", limit=LIMIT)
+    report = Report("forward", "Forward pass", limit=LIMIT, quick=options.quick)
     for shape in wanted(options):
         starts = models(str(checkpoint(shape, options)), options)
         starts[LIMIT] = Start("benchmarks.peers.products:Model", (shape,))

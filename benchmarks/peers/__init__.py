@@ -52,7 +52,7 @@ def started(starts: dict[str, Start], options: Options, report: Report) -> Itera
         workers = {}
         for name, start in starts.items():
             missing = [package for package in start.needs if find_spec(package) is None]
-            if not options.wants(name) and name != LIMIT:
+            if not options.wants(name) and name != report.limit:
                 continue
             if missing:
                 report.note(f"{name} is left out, since {' and '.join(missing)} cannot be imported: {INSTALL}")

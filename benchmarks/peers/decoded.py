@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -33,10 +34,12 @@ class Stamps:
     def __init__(self) -> None:
         self.start = time.perf_counter()
         self.times: list[float] = []
+        self.sizes: list[int] = []
 
     def put(self, value: Any) -> None:
         """Called with the prompt, then with each new token."""
         self.times.append(time.perf_counter())
+        self.sizes.append(math.prod(value.shape))
 
     def end(self) -> None:
         """Called at the end."""
@@ -46,5 +49,6 @@ class Stamps:
         if tokens.shape[1] != expected:
             raise ValueError(f"the end token came up after {tokens.shape[1]} of {expected} tokens")
         first, *later = self.times[1:]
-        each = (later[-1] - first) / (expected - 1) if later else first - self.start
+        rest = expected - self.sizes[1] // len(tokens)  # speculative decoding may bring several tokens at once
+        each = (later[-1] - first) / rest if rest else (first - self.start) / expected
         return Decoded(tokens.tolist(), first - self.start, each, 1 + len(later))

@@ -12,8 +12,9 @@ import transformers
 from benchmarks.peers.decoded import Decoded, Stamps
 from benchmarks.peers.script import Script
 
-transformers.logging.set_verbosity_error()
-transformers.utils.logging.disable_progress_bar()
+messages: Any = transformers.logging
+messages.set_verbosity_error()
+messages.disable_progress_bar()
 
 
 class Model:
@@ -30,12 +31,13 @@ class Model:
 
     @staticmethod
     def _load(checkpoint: str, dtype: str) -> Any:
-        return transformers.GPTNeoForCausalLM.from_pretrained(checkpoint, dtype=getattr(torch, dtype)).eval()
+        model: Any = transformers.GPTNeoForCausalLM.from_pretrained(checkpoint, dtype=getattr(torch, dtype))
+        return model.eval()
 
     @torch.inference_mode()
     def logits(self, ids: np.ndarray, last: int) -> np.ndarray:
         """Logits of the last positions, for comparing peers."""
-        return self.model(torch.from_numpy(ids)).logits[:, -last:].float().numpy()
+        return np.asarray(self.model(torch.from_numpy(ids)).logits[:, -last:].float())
 
     @torch.inference_mode()
     def forward(self, ids: np.ndarray, logits_to_keep: int = 0) -> float:

@@ -20,7 +20,7 @@ class Model:
 
     def logits(self, ids: np.ndarray, last: int) -> np.ndarray:
         """Logits of the last positions, for comparing peers."""
-        return self.model(ids).logits[:, -last:]
+        return np.asarray(self.model(ids).logits)[:, -last:]
 
     def forward(self, ids: np.ndarray, logits_to_keep: int = 0) -> float:
         """Seconds of one forward pass."""
@@ -48,7 +48,7 @@ class Model:
 
     def cache_bytes(self, ids: np.ndarray, new_tokens: int) -> int:
         """Bytes that the key-value cache holds after a generation, room to grow included."""
-        output = self.model.generate(ids, max_new_tokens=new_tokens, return_dict_in_generate=True)
+        output: Any = self.model.generate(ids, max_new_tokens=new_tokens, return_dict_in_generate=True)
         buffers = {}
         for layer in output.past_key_values:
             for array in layer:

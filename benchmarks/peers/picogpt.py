@@ -9,33 +9,35 @@ import json
 import math
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors.numpy import load_file
 
 from benchmarks.peers.decoded import Decoded
 
-Params = dict[str, np.ndarray]
+Array = Any  # of NumPy
+Params = dict[str, Array]
 
 
-def gelu(x: np.ndarray) -> np.ndarray:
+def gelu(x: Array) -> Array:
     """The tanh form."""
     return 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
 
 
-def softmax(x: np.ndarray) -> np.ndarray:
+def softmax(x: Array) -> Array:
     """Over the last axis."""
     e = np.exp(x - x.max(axis=-1, keepdims=True))
     return e / e.sum(axis=-1, keepdims=True)
 
 
-def layer_norm(x: np.ndarray, p: Params, name: str) -> np.ndarray:
+def layer_norm(x: Array, p: Params, name: str) -> Array:
     """Over the last axis."""
     mean, variance = x.mean(axis=-1, keepdims=True), x.var(axis=-1, keepdims=True)
     return p[f"{name}.weight"] * (x - mean) / np.sqrt(variance + 1e-5) + p[f"{name}.bias"]
 
 
-def attention(x: np.ndarray, p: Params, name: str, heads: int, window: int | None) -> np.ndarray:
+def attention(x: Array, p: Params, name: str, heads: int, window: int | None) -> Array:
     """Every head over all pairs of positions, masked afterwards."""
     i, j = np.indices((len(x), len(x)))
     seen = (j <= i) if window is None else (j <= i) & (i - j < window)
@@ -44,7 +46,7 @@ def attention(x: np.ndarray, p: Params, name: str, heads: int, window: int | Non
     return np.hstack(out) @ p[f"{name}.out_proj.weight"].T + p[f"{name}.out_proj.bias"]
 
 
-def gpt_neo(ids: np.ndarray, p: Params, heads: int, windows: list[int | None]) -> np.ndarray:
+def gpt_neo(ids: Array, p: Params, heads: int, windows: list[int | None]) -> Array:
     """Tokens (T,) to logits (T, V)."""
     x = p["wte.weight"][ids] + p["wpe.weight"][: len(ids)]
     for i, window in enumerate(windows):
@@ -64,21 +66,21 @@ class Model:
         self.heads = config["num_heads"]
         self.windows = [config["window_size"] if kind == "local" else None for kind in config["attention_layers"]]
 
-    def _run(self, ids: np.ndarray) -> np.ndarray:
+    def _run(self, ids: Array) -> Array:
         return gpt_neo(ids, self.params, self.heads, self.windows)
 
-    def logits(self, ids: np.ndarray, last: int) -> np.ndarray:
+    def logits(self, ids: Array, last: int) -> Array:
         """Logits of the last positions, for comparing peers."""
         return np.stack([self._run(row)[-last:] for row in ids])
 
-    def forward(self, ids: np.ndarray, logits_to_keep: int = 0) -> float:
+    def forward(self, ids: Array, logits_to_keep: int = 0) -> float:
         """Seconds of one forward pass; it knows nothing of keeping fewer logits."""
         start = time.perf_counter()
         for row in ids:
             self._run(row)
         return time.perf_counter() - start
 
-    def decode(self, ids: np.ndarray, new_tokens: int) -> Decoded:
+    def decode(self, ids: Array, new_tokens: int) -> Decoded:
         """Greedy generation of one row: the whole text again for every token."""
         tokens, start = ids[0], time.perf_counter()
         for _ in range(new_tokens):

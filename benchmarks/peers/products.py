@@ -28,7 +28,9 @@ class Model:
     def _prepare(self, tokens: int) -> tuple[list[np.ndarray], list[np.ndarray], list[np.ndarray]]:
         """Inputs, weights as (in, out) views, and outputs for a number of tokens."""
         if self.prepared is None or self.prepared[0] != tokens:
-            inputs = {n: self.random.standard_normal((tokens, n), np.float32) for n in {w.shape[1] for w in self.weights}}
+            inputs = {
+                n: self.random.standard_normal((tokens, n), np.float32) for n in {w.shape[1] for w in self.weights}
+            }
             outputs = {n: np.empty((tokens, n), np.float32) for n in {w.shape[0] for w in self.weights}}
             xs = [inputs[w.shape[1]] for w in self.weights]
             ys = [outputs[w.shape[0]] for w in self.weights]
@@ -47,7 +49,7 @@ class Model:
         np.matmul(xs[-1][:keep], weights[-1], out=ys[-1][:keep])
         return time.perf_counter() - start
 
-    def decode(self, ids: np.ndarray, new_tokens: int) -> Decoded:
+    def decode(self, ids: np.ndarray, new_tokens: int, mask: np.ndarray | None = None) -> Decoded:
         """The products of that many tokens, one at a time for each row of the batch together."""
         each = sum(self.forward(ids[:, :1]) for _ in range(new_tokens)) / new_tokens
         return Decoded([[0] * new_tokens] * len(ids), each, each, new_tokens)
