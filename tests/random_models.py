@@ -78,7 +78,7 @@ def draw_config(seed: int) -> GPTNeoConfig:
 
 
 def _draw_pattern(random: np.random.RandomState, num_layers: int) -> list[Any]:
-    """`attention_types` for that many layers: one run, or one run a layer."""
+    """`attention_types` for that many layers: one pattern, one for each layer, or one that is repeated."""
     kinds = [["global", "local"][random.randint(2)] for _ in range(num_layers)]
     match random.randint(3):
         case 0:
@@ -86,7 +86,8 @@ def _draw_pattern(random: np.random.RandomState, num_layers: int) -> list[Any]:
         case 1:
             return [[[kind], 1] for kind in kinds]
         case _:
-            return [[kinds[:1], num_layers]]
+            length = 1 if num_layers % 2 else num_layers // 2
+            return [[kinds[:length], num_layers // length]]
 
 
 def draw_params(shapes: dict[str, tuple[int, ...]], config: GPTNeoConfig, seed: int, dtype: Any = np.float32) -> dict:
