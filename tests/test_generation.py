@@ -368,6 +368,29 @@ def test_wide_beams_find_the_best_of_all_texts(length_penalty: float) -> None:
     np.testing.assert_allclose(output.sequences_scores, np.array(scores)[order[:6]], rtol=1e-5)
 
 
+def test_when_beam_search_stops() -> None:
+    """True: with the first num_beams endings. False: when the beams look worse than those. "never": when they must be.
+
+    Where length is punished no beam gets better by growing, so that "never" means False.
+    """
+
+    def steps(seed: int, **arguments: Any) -> int:
+        model = random_model(seed, eos_token_id=[2, 4, 6])
+        asked = {"max_new_tokens": 30, "return_dict_in_generate": True, "output_scores": True}
+        return len(model.generate(PROMPT, num_beams=3, **asked, **arguments).scores)
+
+    at_once, usual, never = (
+        np.array([steps(seed, early_stopping=early) for seed in range(12)]) for early in (True, False, "never")
+    )
+    assert (at_once <= usual).all()
+    assert (usual <= never).all()
+    assert (at_once < usual).any()
+    assert (usual < never).any()
+    for seed in range(12):
+        counts = {steps(seed, early_stopping=early, length_penalty=-1.0) for early in (False, "never")}
+        assert len(counts) == 1
+
+
 def test_progress_goes_to_stderr(capfd: pytest.CaptureFixture[str]) -> None:
     random_model(9).generate(PROMPT, progress=True)
     out, err = capfd.readouterr()

@@ -43,7 +43,7 @@ def test_no_ngram_comes_twice(rows: list[list[int]], size: int) -> None:
 @settings(deadline=None)
 @given(rows=IDS, words=WORDS)
 def test_no_bad_word_is_completed(rows: list[list[int]], words: list[list[int]]) -> None:
-    forbidden = [{word[-1] for word in words if (row + [word[-1]])[-len(word) :] == word} for row in rows]
+    forbidden = [{word[-1] for word in words if [*row, word[-1]][-len(word) :] == word} for row in rows]
     scores = scores_for(len(rows))
     assert_forbids(processors.forbid_words(np.array(rows), scores, words), scores, forbidden)
 

@@ -65,6 +65,13 @@ class GenerationArguments:
     length_penalty: float = 1.0
     early_stopping: bool | str = False
 
+    # Speculative decoding: guesses that the model checks several at a time. The text is the same, or as likely.
+    prompt_lookup_num_tokens: int | None = None  # guess so many tokens: what followed the last ones earlier in the text
+    max_matching_ngram_size: int = 2  # how many last tokens to look for at most
+    assistant_model: Any = None  # a smaller model of the same vocabulary, which guesses
+    num_assistant_tokens: int = 20  # how many tokens it may guess at a time
+    assistant_confidence_threshold: float = 0.4  # it stops after a token that it gives a lower probability
+
     # How it runs and what comes back.
     use_cache: bool = True
     streamer: Any = None
@@ -78,6 +85,11 @@ class GenerationArguments:
         """The end tokens, as a list."""
         ids = self.eos_token_id
         return [] if ids is None else [ids] if isinstance(ids, int) else list(ids)
+
+    @property
+    def is_speculative(self) -> bool:
+        """Whether tokens are guessed first, and then checked."""
+        return self.prompt_lookup_num_tokens is not None or self.assistant_model is not None
 
     @property
     def steps(self) -> int:

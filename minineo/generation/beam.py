@@ -164,7 +164,6 @@ def _finish(
         scores = _lowered(scores, xp.all(finished.ended, axis=1, keepdims=True))
     scores = _lowered(_lowered(scores, ~hopeful), ~eligible)
 
-    ends = arguments.eos_token_ids
     # As in Hugging Face, token 0 is not taken as padding here, and where nothing is named it is -1.
     fill = arguments.padding_id or next(iter(arguments.eos_token_ids), -1)
     one = finished.sequences[:, :, :1]

@@ -78,6 +78,10 @@ RULES: dict[str, Rule] = {
     "length_penalty": (_number(lambda x: True), "a finite number"),
     "early_stopping": (lambda x: isinstance(x, bool) or x == "never", "True, False or 'never'"),
     "do_sample": FLAG,
+    "prompt_lookup_num_tokens": POSITIVE,
+    "max_matching_ngram_size": POSITIVE,
+    "num_assistant_tokens": POSITIVE,
+    "assistant_confidence_threshold": (_number(lambda x: 0 <= x <= 1), "a number from 0 (never stop) to 1"),
     "use_cache": FLAG,
     "progress": FLAG,
     "return_dict_in_generate": FLAG,
@@ -120,6 +124,30 @@ def check_values(arguments: GenerationArguments, vocab_size: int) -> None:
         )
     if arguments.num_beams > 1 and arguments.streamer is not None:
         raise ValueError("streamer: beam search knows its tokens only at the end. Pass num_beams=1 to stream.")
+    if arguments.is_speculative:
+        _check_speculation(arguments, vocab_size)
+
+
+def _check_speculation(arguments: GenerationArguments, vocab_size: int) -> None:
+    """Raise for what speculative decoding cannot do."""
+    name = "prompt_lookup_num_tokens" if arguments.assistant_model is None else "assistant_model"
+    for other, only in {"num_beams": 1, "num_return_sequences": 1, "use_cache": True}.items():
+        if getattr(arguments, other) != only:
+            raise ValueError(f"{name}: works with {other}={only} only, received {getattr(arguments, other)}.")
+    assistant = arguments.assistant_model
+    if assistant is None:
+        return
+    if arguments.prompt_lookup_num_tokens is not None:
+        raise ValueError("assistant_model, prompt_lookup_num_tokens: received both, expected one source of guesses.")
+    if not (callable(assistant) and hasattr(assistant, "config") and hasattr(assistant, "params")):
+        raise TypeError(
+            f"assistant_model: received {assistant!r}, expected a language model, such as minineo.load(path)[0]."
+        )
+    if assistant.config.vocab_size != vocab_size:
+        raise ValueError(
+            f"assistant_model: received a model of {assistant.config.vocab_size} tokens, expected {vocab_size}, the "
+            "vocabulary of the model that it assists."
+        )
 
 
 def _check_tokens(arguments: GenerationArguments, vocab_size: int) -> None:

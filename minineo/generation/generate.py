@@ -1,8 +1,8 @@
 """Generation: a prompt in, the prompt and its continuation out. Arguments, defaults and results are Hugging Face's.
 
 The path of a call: `arguments` are resolved and checked, the `prompt` with its mask becomes a context, and `search` (or
-`beam`) asks the model for scores, lets `processors` and the filters of `sampling` change them, appends the token that
-was chosen or drawn, and goes on until `stopping` says that every row is done.
+`beam`, or `speculative`) asks the model for scores, lets `processors` and the filters of `sampling` change them, appends
+the token that was chosen or drawn, and goes on until `stopping` says that every row is done.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from minineo.generation.processors import build_processors
 from minineo.generation.prompt import Context, prompt_context, prompt_ids
 from minineo.generation.sampling import build_filters
 from minineo.generation.search import search
+from minineo.generation.speculative import speculative_search
 from minineo.generation.stopping import Stop, build_stop
 
 OUTPUT_ARGUMENTS = ("streamer", "return_dict_in_generate", "output_scores", "output_logits")
@@ -61,7 +62,7 @@ def generate(
     columns = [xp.repeat(plan.context.input_ids, asked.num_return_sequences, axis=0)]
     if asked.streamer is not None:
         asked.streamer.put(xp.astype(columns[0], plan.dtype))
-    for tokens in search(model, plan.context, asked, plan.processors, plan.stop, plan.random, record):
+    for tokens in _search(model, plan, record):
         columns.append(tokens[:, None])
         if asked.streamer is not None:
             asked.streamer.put(xp.astype(tokens, plan.dtype))
@@ -91,8 +92,7 @@ def generate_steps(
     plan = _plan(model, input_ids, attention_mask, generation_config, arguments)
     if plan.arguments.num_beams > 1:
         raise ValueError("num_beams: beam search knows its tokens only at the end. Pass num_beams=1, or call generate.")
-    steps = search(model, plan.context, plan.arguments, plan.processors, plan.stop, plan.random, Record())
-    return (array_namespace(tokens).astype(tokens, plan.dtype) for tokens in steps)
+    return (array_namespace(tokens).astype(tokens, plan.dtype) for tokens in _search(model, plan, Record()))
 
 
 @dataclass(frozen=True)
@@ -115,6 +115,11 @@ def _plan(model: Any, input_ids: Any, attention_mask: Any, config: Any, given: M
     prompt_length = input_ids.shape[1]
     arguments = with_lengths(arguments, prompt_length, model.config.max_position_embeddings)
     padding = None
+    if arguments.is_speculative and input_ids.shape[0] != 1:
+        raise ValueError(
+            f"input_ids: received {input_ids.shape[0]} prompts, but assistant_model and prompt_lookup_num_tokens "
+            "work on one at a time. Call generate for each of them, or leave the argument out."
+        )
     if context.attention_mask is not None:
         xp = array_namespace(input_ids)
         times = max(arguments.num_beams, arguments.num_return_sequences)
@@ -123,6 +128,11 @@ def _plan(model: Any, input_ids: Any, attention_mask: Any, config: Any, given: M
     return _Plan(
         arguments, context, processors, build_stop(arguments), random_generator(arguments.seed), input_ids.dtype
     )
+
+
+def _search(model: Any, plan: _Plan, record: Record) -> Iterator[Array]:
+    run = speculative_search if plan.arguments.is_speculative else search
+    return run(model, plan.context, plan.arguments, plan.processors, plan.stop, plan.random, record)
 
 
 def _beams(model: Any, plan: _Plan, record: Record) -> Array | GenerateBeamDecoderOnlyOutput:

@@ -25,12 +25,16 @@ class Context:
     cache: Cache | None = None
 
     def append(self, tokens: Array) -> Context:
-        """The context with one more token (B,) in each row. The mask grows by ones, also in rows that have ended."""
+        """The context with one more token (B,) in each row."""
+        return self.extend(tokens[:, None])
+
+    def extend(self, tokens: Array) -> Context:
+        """The context with more tokens (B, n). The mask grows by ones, also in rows that have ended."""
         xp = array_namespace(self.input_ids)
-        ids = xp.concat([self.input_ids, tokens[:, None]], axis=1)
+        ids = xp.concat([self.input_ids, tokens], axis=1)
         mask = self.attention_mask
         if mask is not None:
-            mask = xp.concat([mask, xp.ones_like(mask[:, :1])], axis=1)
+            mask = xp.concat([mask, xp.ones_like(tokens)], axis=1)
         return replace(self, input_ids=ids, attention_mask=mask)
 
     def select(self, rows: Array) -> Context:
@@ -46,6 +50,12 @@ class Context:
 
 def next_token_logits(model: Any, context: Context, use_cache: bool) -> tuple[Array, Context]:
     """Run the model on the tokens that it has not seen yet: logits (B, V) for the next token, and the new cache."""
+    logits, context = last_logits(model, context, 1, use_cache)
+    return logits[:, -1, :], context
+
+
+def last_logits(model: Any, context: Context, count: int, use_cache: bool) -> tuple[Array, Context]:
+    """As `next_token_logits`, for the tokens after each of the last `count` positions: (B, count, V)."""
     seen = 0 if context.cache is None else context.cache.get_seq_length()
     output = model(
         context.input_ids[:, seen:],
@@ -53,10 +63,9 @@ def next_token_logits(model: Any, context: Context, use_cache: bool) -> tuple[Ar
         position_ids=None if context.attention_mask is None else positions(context.attention_mask)[:, seen:],
         past_key_values=context.cache,
         use_cache=use_cache,
-        logits_to_keep=1,
+        logits_to_keep=count,
     )
-    logits = at_least_float32(output.logits[:, -1, :])
-    return logits, replace(context, cache=output.past_key_values if use_cache else None)
+    return at_least_float32(output.logits), replace(context, cache=output.past_key_values if use_cache else None)
 
 
 def repeat_rows(logits: Array, context: Context, times: int) -> tuple[Array, Context]:
