@@ -307,6 +307,11 @@ def _check(config: GPTNeoConfig) -> None:
         )
     if config.problem_type is not None and config.problem_type not in _PROBLEM_TYPES:
         raise ValueError(f"problem_type: received {config.problem_type!r}, expected None or one of {_PROBLEM_TYPES}.")
+    if config.problem_type == "single_label_classification" and config.num_labels == 1:
+        raise ValueError(
+            "problem_type: received 'single_label_classification' with num_labels = 1, expected at least 2 labels to "
+            "choose from. For a yes or no use num_labels=2, for a number problem_type='regression'."
+        )
 
 
 def _check_integer(name: str, value: Any, minimum: int) -> None:

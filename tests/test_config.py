@@ -227,6 +227,11 @@ class TestFiles:
             TypeError,
             "activation_function: received None, expected a name like 'gelu_new'",
         ),
+        (
+            {"problem_type": "single_label_classification", "num_labels": 1},
+            ValueError,
+            "problem_type: received 'single_label_classification' with num_labels = 1",
+        ),
         ({"problem_type": "ranking"}, ValueError, "problem_type: received 'ranking', expected None or one of"),
         ({"num_labels": 0}, ValueError, "num_labels: received 0, expected at least 1"),
         ({"num_labels": 2, "id2label": {0: "a"}}, ValueError, "num_labels: received 2, but id2label names 1"),
