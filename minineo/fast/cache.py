@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from minineo.arrays import Array
+from minineo.model import cache as reference
 from minineo.model.cache import KeysAndValues
 
 SPARE = 64  # positions that fit in place before a local layer moves its window into a new buffer
@@ -77,3 +78,20 @@ def forget(kv: KeysAndValues, window: int | None) -> KeysAndValues:
     k, v = kv
     room = S if window is None else SPARE
     return Kept(_Buffers.holding(k[:, :, S - keep :], v[:, :, S - keep :], keep + max(SPARE, room)), 0, keep)
+
+
+def rewind(kv: KeysAndValues, before: KeysAndValues, new: int, kept: int) -> KeysAndValues:
+    """As `minineo.model.cache.rewind`: the view moves back, and the room behind it is free to be written again.
+
+    So whoever rewinds a pair gives up the positions that he cuts off: `kv` itself must not be used any more. `before`
+    and whatever else ends where the new view does, or earlier, stay as they are.
+    """
+    if not isinstance(kv, Kept):
+        return reference.rewind(kv, before, new, kept)
+    stop = kv.stop - new + kept
+    start = stop - min(before[0].shape[2] + kept, kv[0].shape[2])
+    if start < 0:  # the window has moved into new buffers since `before`, and left there what has to come back
+        return reference.rewind(kv, before, new, kept)
+    if kv.stop == kv.buffers.filled:  # else somebody has continued `kv`: the room is his
+        kv.buffers.filled = stop
+    return Kept(kv.buffers, start, stop)

@@ -1,8 +1,8 @@
 """Generation: a prompt in, the prompt and its continuation out. Arguments, defaults and results are Hugging Face's.
 
 The path of a call: `arguments` are resolved and checked, the `prompt` with its mask becomes a context, and `search` (or
-`beam`, or `speculative`) asks the model for scores, lets `processors` and the filters of `sampling` change them, appends
-the token that was chosen or drawn, and goes on until `stopping` says that every row is done.
+`beam`, or `speculative`) asks the model for scores, lets `processors` and the filters of `sampling` change them,
+appends the token that was chosen or drawn, and goes on until `stopping` says that every row is done.
 """
 
 from __future__ import annotations

@@ -65,3 +65,27 @@ def forget(kv: KeysAndValues, window: int | None) -> KeysAndValues:
     k, v = kv
     # copies, since a view would keep the dropped positions in memory
     return xp.asarray(k[:, :, first:, :], copy=True), xp.asarray(v[:, :, first:, :], copy=True)
+
+
+def rewind(kv: KeysAndValues, before: KeysAndValues, new: int, kept: int) -> KeysAndValues:
+    """Take back all but the first `kept` of the `new` positions by which `kv` continued `before`.
+
+    What the window has dropped since then comes back from `before`. A local layer that has dropped some of the new
+    positions, too, can only lose all of them or none (`kept` is 0 or `new`): else it is a `ValueError`.
+    """
+    S, past = kv[0].shape[2], before[0].shape[2]
+    if kept == new:
+        return kv
+    if kept == 0:
+        return before
+    if past + new == S:
+        return kv[0][:, :, : past + kept, :], kv[1][:, :, : past + kept, :]
+    if new > S:
+        raise ValueError(f"rewind: a layer that keeps {S} positions cannot take back some of {new}; continue by fewer.")
+    xp = array_namespace(*before, *kv)
+    dropped, first = max(0, past + kept - S), S - new
+    k, v = (
+        xp.concat([old[:, :, dropped:, :], now[:, :, first : first + kept, :]], axis=2)
+        for old, now in zip(before, kv, strict=True)
+    )
+    return k, v
