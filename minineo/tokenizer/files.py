@@ -49,7 +49,6 @@ def read_merges(path: str | os.PathLike[str]) -> Merges:
     """Read merges.txt: after a version line, one merge a line, its two tokens parted by a space."""
     merges: Merges = []
     for number, line in enumerate(_read_text(Path(path)).split("\n"), start=1):
-        line = line.removesuffix("\r")
         if line and not line.startswith("#version"):
             merges.append(check_merge(line, f"{path}, line {number}"))
     return merges
