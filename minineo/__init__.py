@@ -8,6 +8,7 @@ from minineo.classes import (
     GPTNeoModel,
 )
 from minineo.config import GPTNeoConfig
+from minineo.scoring import score
 from minineo.text import generate, load, stream
 from minineo.tokenizer import GPT2Tokenizer
 
@@ -23,5 +24,6 @@ __all__ = [
     "GPTNeoModel",
     "generate",
     "load",
+    "score",
     "stream",
 ]

@@ -1,4 +1,4 @@
-"""The command line: `minineo generate`, `tokenize`, `train-tokenizer` and `inspect`.
+"""The command line: `minineo generate`, `score`, `tokenize`, `train-tokenizer` and `inspect`.
 
 An error is one line on standard error and exit status 1 (2 for a command that was typed wrong); Ctrl-C ends quietly
 with 130; a reader that closes the pipe early is no error.
@@ -63,6 +63,24 @@ def generate(options: argparse.Namespace) -> None:
     for piece in pieces:
         print(piece, end="", flush=True)
     print()
+
+
+def score(options: argparse.Namespace) -> None:
+    """Print how well a model predicts a text file."""
+    from minineo import scoring, text
+
+    content = _read_file(options.file)
+    model, tokenizer = text.load(options.model)
+    found = scoring.score(content, model, tokenizer, options.stride, progress=sys.stderr.isatty())
+    rows = [
+        ("loss", f"{found.loss:.4f}", "nats a token"),
+        ("perplexity", f"{found.perplexity:.4f}", ""),
+        ("bits per byte", f"{found.bits_per_byte:.4f}", ""),
+        ("tokens", f"{found.tokens:,}", "predicted"),
+        ("bytes", f"{found.bytes:,}", ""),
+        ("windows", f"{found.windows:,}", ""),
+    ]
+    _print_table(rows, right=(1,))
 
 
 def tokenize(options: argparse.Namespace) -> None:
@@ -189,6 +207,18 @@ def _read_text(argument: str | None, what: str) -> str:
     return content.removesuffix("\n").removesuffix("\r")
 
 
+def _read_file(path: str) -> str:
+    """All of a UTF-8 file, line ends as they are; "-" is standard input."""
+    if path != "-" and not Path(path).exists():
+        raise FileNotFoundError(f"{path}: no such file.")
+    try:
+        content = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        name = "standard input" if path == "-" else path
+        raise ValueError(f"{name}: not UTF-8 text ({error.reason} at byte {error.start}).") from error
+
+
 def _print_table(rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> None:
     """Print rows in columns, those in `right` flushed right; East Asian characters count for two."""
     widths = [max(map(_width, column)) for column in zip(*rows, strict=True)]
@@ -215,6 +245,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"minineo {_version()}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_generate(commands)
+
+    add = _command(commands, "score", score, "measure how well a model predicts a text", "minineo score story.txt")
+    add("file", metavar="FILE", help="UTF-8 text (-: standard input); documents parted by <|endoftext|> are one text")
+    add("--model", metavar="DIR", help=f"directory of a checkpoint (default: {BUNDLED})")
+    add("--stride", type=int, metavar="N", help="tokens between the beginnings of windows (default: half the context)")
 
     add = _command(commands, "tokenize", tokenize, "show the tokens of a text", 'minineo tokenize "Once upon a time"')
     add("text", nargs="?", metavar="TEXT", help="the text (default: standard input)")

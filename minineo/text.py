@@ -73,7 +73,7 @@ def generate(
     Raises:
         ValueError: the prompt, or what was asked for, is longer than the model's context.
     """
-    model, tokenizer = _pair(model, tokenizer, device)
+    model, tokenizer = model_and_tokenizer(model, tokenizer, device)
     prompts = [prompt] if isinstance(prompt, str) else _checked(prompt)
     arguments |= _sampling(do_sample, temperature) | {"seed": seed, "tokenizer": tokenizer}
     input_ids, attention_mask = left_padded([_encode(text, tokenizer) for text in prompts], tokenizer)
@@ -109,7 +109,7 @@ def stream(
     """
     if not isinstance(prompt, str):
         raise TypeError(f"prompt: received a {type(prompt).__name__}, expected a str. generate takes lists of texts.")
-    model, tokenizer = _pair(model, tokenizer, device)
+    model, tokenizer = model_and_tokenizer(model, tokenizer, device)
     arguments |= _sampling(do_sample, temperature) | {"seed": seed, "tokenizer": tokenizer}
     input_ids, _ = left_padded([_encode(prompt, tokenizer)], tokenizer)
     arguments["max_new_tokens"] = _new_tokens(max_new_tokens, input_ids, model, arguments)
@@ -141,8 +141,8 @@ def _bundled() -> tuple[GPTNeoForCausalLM, GPT2Tokenizer]:
     return load()
 
 
-def _pair(
-    model: GPTNeoForCausalLM | NameOrPath | None, tokenizer: GPT2Tokenizer | None, device: str
+def model_and_tokenizer(
+    model: GPTNeoForCausalLM | NameOrPath | None, tokenizer: GPT2Tokenizer | None, device: str = "cpu"
 ) -> tuple[GPTNeoForCausalLM, GPT2Tokenizer]:
     """The model and tokenizer that the caller means."""
     if model is None and device == "cpu":
