@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+from minineo.config_checks import check_fields, check_integer
+from minineo.json_file import read_json_object, write_text
+
 CONFIG_FILE = "config.json"
+MOST_LAYERS = 10_000  # far beyond any model: a file may claim any number, and memory is needed for each
 
 # Fields that Hugging Face keeps for every architecture: written to config.json only where they differ from these.
 _COMMON_DEFAULTS: dict[str, Any] = {
@@ -23,11 +26,6 @@ _COMMON_DEFAULTS: dict[str, Any] = {
     "return_dict": True,
     "transformers_version": None,
 }
-_PROBLEM_TYPES = ("regression", "single_label_classification", "multi_label_classification")
-_POSITIVE_INTEGERS = ("vocab_size", "max_position_embeddings", "hidden_size", "num_layers", "num_heads", "window_size")
-_TOKEN_IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
-_PROBABILITIES = ("resid_dropout", "embed_dropout", "attention_dropout", "classifier_dropout")
-_FLAGS = ("use_cache", "tie_word_embeddings", "output_attentions", "output_hidden_states", "return_dict")
 
 
 class GPTNeoConfig:
@@ -93,7 +91,7 @@ class GPTNeoConfig:
             if name in _RESERVED:
                 raise ValueError(f"{name}: received {value!r}, but GPTNeoConfig has a method or property of this name.")
             setattr(self, name, _copy(value))
-        _check(self)
+        check_fields(self)
         if len(expanded) != self.num_layers:
             raise ValueError(
                 f"attention_types: {self.attention_types!r} stands for {len(expanded)} layers, "
@@ -141,7 +139,7 @@ class GPTNeoConfig:
 
     @num_labels.setter
     def num_labels(self, value: int) -> None:
-        _check_integer("num_labels", value, minimum=1)
+        check_integer("num_labels", value, minimum=1)
         self.id2label = {i: f"LABEL_{i}" for i in range(value)}
         self.label2id = {label: i for i, label in self.id2label.items()}
 
@@ -179,12 +177,7 @@ class GPTNeoConfig:
         path = path / CONFIG_FILE if path.is_dir() else path
         if not path.is_file():
             raise FileNotFoundError(f"{path}: no such file. Expected a directory that holds {CONFIG_FILE}.")
-        try:
-            fields = json.loads(path.read_text(encoding="utf-8"))
-        except (ValueError, RecursionError) as error:
-            raise ValueError(f"{path}: not valid JSON ({error}). Expected a Hugging Face {CONFIG_FILE}.") from error
-        if not isinstance(fields, dict):
-            raise ValueError(f"{path}: holds a JSON {type(fields).__name__}, expected an object with GPT-Neo's fields.")
+        fields = read_json_object(path)
         try:
             return cls.from_dict(fields, **overrides)
         except (ValueError, TypeError) as error:
@@ -194,9 +187,7 @@ class GPTNeoConfig:
         """Write `config.json` into `directory`, which is made if need be, as Hugging Face reads it."""
         path = Path(directory)
         path.mkdir(parents=True, exist_ok=True)
-        temporary = path / f".{CONFIG_FILE}.{os.getpid()}"
-        temporary.write_text(self.to_json_string(), encoding="utf-8")
-        temporary.replace(path / CONFIG_FILE)
+        write_text(path / CONFIG_FILE, self.to_json_string())
 
     def to_json_string(self) -> str:
         """The text of `config.json`: GPT-Neo's own fields, and of the common ones those that are not the default."""
@@ -247,19 +238,23 @@ def expand_attention_types(attention_types: Sequence[Any]) -> list[str]:
     >>> expand_attention_types([[["global", "local"], 2], [["global"], 1]])
     ['global', 'local', 'global', 'local', 'global']
     """
-    layers: list[str] = []
     expected = 'a list of [pattern, repeats] pairs such as [[["global", "local"], 12]]'
     if not isinstance(attention_types, list | tuple):
         raise TypeError(f"attention_types: received {attention_types!r}, expected {expected}.")
+    layers: list[str] = []
     for item in attention_types:
         match item:
             case [list() | tuple() as pattern, int() as repeats] if repeats >= 0 and not isinstance(repeats, bool):
+                unknown = [kind for kind in pattern if kind not in ("global", "local")]
+                if unknown:
+                    raise ValueError(
+                        f"attention_types: received the kind {unknown[0]!r}, expected 'global' or 'local'."
+                    )
+                if len(layers) + len(pattern) * repeats > MOST_LAYERS:
+                    raise ValueError(f"attention_types: {item!r} stands for more than {MOST_LAYERS} layers.")
                 layers.extend(list(pattern) * repeats)
             case _:
                 raise ValueError(f"attention_types: received the item {item!r}, expected {expected}.")
-    unknown = [kind for kind in layers if kind not in ("global", "local")]
-    if unknown:
-        raise ValueError(f"attention_types: received the kind {unknown[0]!r}, expected 'global' or 'local'.")
     return layers
 
 
@@ -279,50 +274,3 @@ def _copy(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _copy(item) for key, item in value.items()}
     return [_copy(item) for item in value] if isinstance(value, list | tuple) else value
-
-
-def _check(config: GPTNeoConfig) -> None:
-    """Raise where a field has a value that no model can have."""
-    for name in _POSITIVE_INTEGERS:
-        _check_integer(name, getattr(config, name), minimum=1)
-    if config.intermediate_size is not None:
-        _check_integer("intermediate_size", config.intermediate_size, minimum=1)
-    if config.hidden_size % config.num_heads:
-        raise ValueError(
-            f"num_heads: received {config.num_heads}, expected a divisor of hidden_size, which is {config.hidden_size}."
-        )
-    for name in _TOKEN_IDS:
-        value = getattr(config, name)
-        for token in value if name == "eos_token_id" and isinstance(value, list) else [value]:
-            if token is not None:
-                _check_integer(name, token, minimum=-1)  # -1 stands for "none" in some old files
-    for name in (*_PROBABILITIES, "layer_norm_epsilon", "initializer_range"):
-        _check_real(name, getattr(config, name), below=1.0 if name in _PROBABILITIES else math.inf)
-    for name in _FLAGS:
-        if not isinstance(getattr(config, name), bool):
-            raise TypeError(f"{name}: received {getattr(config, name)!r}, expected True or False.")
-    if not isinstance(config.activation_function, str):
-        raise TypeError(
-            f"activation_function: received {config.activation_function!r}, expected a name like 'gelu_new'."
-        )
-    if config.problem_type is not None and config.problem_type not in _PROBLEM_TYPES:
-        raise ValueError(f"problem_type: received {config.problem_type!r}, expected None or one of {_PROBLEM_TYPES}.")
-    if config.problem_type == "single_label_classification" and config.num_labels == 1:
-        raise ValueError(
-            "problem_type: received 'single_label_classification' with num_labels = 1, expected at least 2 labels to "
-            "choose from. For a yes or no use num_labels=2, for a number problem_type='regression'."
-        )
-
-
-def _check_integer(name: str, value: Any, minimum: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"{name}: received {value!r} of type {type(value).__name__}, expected an int.")
-    if value < minimum:
-        raise ValueError(f"{name}: received {value}, expected at least {minimum}.")
-
-
-def _check_real(name: str, value: Any, below: float) -> None:
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        raise TypeError(f"{name}: received {value!r} of type {type(value).__name__}, expected a float.")
-    if not 0.0 <= value < below:
-        raise ValueError(f"{name}: received {value}, expected a number from 0 up to, but not including, {below}.")

@@ -19,8 +19,10 @@ import numpy as np
 from minineo.arrays import Array
 from minineo.checkpoints import cast as cast_floats
 from minineo.checkpoints import floating_dtype, match, read_state_dict, save_state_dict
+from minineo.checkpoints.directory import WEIGHTS_NAME
 from minineo.config import GPTNeoConfig
 from minineo.fast import FAST
+from minineo.json_file import read_json_object, write_text
 from minineo.layers.activations import activation
 from minineo.model.block import Params
 from minineo.model.cache import Cache
@@ -102,14 +104,8 @@ class GPTNeoPreTrainedModel(Generic[Output]):
         if unknown:
             raise TypeError(f"from_pretrained has no argument {unknown[0]!r}, nor the configuration such a field.")
         config = GPTNeoConfig.from_dict(config.to_dict(), **config_fields)
-        target = floating_dtype(dtype)
-        shapes = cls.parameter_shapes(config)
-        state = read_state_dict(path)
-        params, missing, _ = match(state, shapes, source=str(path), base_prefix=BASE_PREFIX, tied=cls._tied(config))
-        params = {name: cast_floats(array, target) for name, array in params.items()}
+        params, missing = cls._read_params(path, config, floating_dtype(dtype), seed)
         if missing:
-            fresh = initialise({name: shapes[name] for name in missing}, config, seed)
-            params |= {name: array.astype(target, copy=False) for name, array in fresh.items()}
             warnings.warn(
                 f"{path} has no {', '.join(missing)}: initialised at random. Train the model before you use them.",
                 stacklevel=2,
@@ -117,8 +113,23 @@ class GPTNeoPreTrainedModel(Generic[Output]):
         if "lm_head.weight" in params and config.tie_word_embeddings:  # the file has two tables, whatever it says
             config = GPTNeoConfig.from_dict(config.to_dict(), tie_word_embeddings=False)
         model = cls(config, params)
-        model.generation_config = _read_json(path / GENERATION_CONFIG_FILE)
+        if (path / GENERATION_CONFIG_FILE).is_file():
+            model.generation_config = read_json_object(path / GENERATION_CONFIG_FILE)
         return model
+
+    @classmethod
+    def _read_params(
+        cls, path: Path, config: GPTNeoConfig, dtype: np.dtype[Any], seed: int
+    ) -> tuple[Params, list[str]]:
+        """All parameters of a checkpoint directory, and the names of those that it lacks and were drawn instead."""
+        shapes = cls.parameter_shapes(config)
+        state = read_state_dict(path)
+        file = path / WEIGHTS_NAME
+        source = str(file if file.is_file() else path)  # for what is in none of its files
+        found, missing, _ = match(state, shapes, source=source, base_prefix=BASE_PREFIX, tied=cls._tied(config))
+        params = {name: cast_floats(array, dtype) for name, array in found.items()}
+        drawn = initialise({name: shapes[name] for name in missing}, config, seed)
+        return params | {name: array.astype(dtype, copy=False) for name, array in drawn.items()}, missing
 
     def save_pretrained(self, directory: str | os.PathLike[str], max_shard_size: int | str = "50GB") -> None:
         """Write configuration and weights as `transformers` reads them; `directory` is made if need be.
@@ -133,7 +144,7 @@ class GPTNeoPreTrainedModel(Generic[Output]):
         GPTNeoConfig.from_dict(self.config.to_dict() | written).save_pretrained(path)
         if self.generation_config:
             text = json.dumps(self.generation_config, indent=2, sort_keys=True) + "\n"
-            (path / GENERATION_CONFIG_FILE).write_text(text, encoding="utf-8")
+            write_text(path / GENERATION_CONFIG_FILE, text)
 
     def num_parameters(self) -> int:
         """How many numbers the model has learned; a tied head counts once."""
@@ -216,15 +227,3 @@ class GPTNeoPreTrainedModel(Generic[Output]):
 
     def _check_head_inputs(self, batch: int, positions: int, head_inputs: dict[str, Any]) -> None:
         """Raise for labels that do not fit an input of (batch, positions)."""
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: not valid JSON ({error}).") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path}: holds a JSON {type(content).__name__}, expected an object.")
-    return content

@@ -232,6 +232,11 @@ class TestFiles:
             ValueError,
             "problem_type: received 'single_label_classification' with num_labels = 1",
         ),
+        (
+            {"attention_types": [[["global"], 3_000_000_000]], "num_layers": 3_000_000_000},
+            ValueError,
+            "attention_types: [['global'], 3000000000] stands for more than 10000 layers",
+        ),
         ({"problem_type": "ranking"}, ValueError, "problem_type: received 'ranking', expected None or one of"),
         ({"num_labels": 0}, ValueError, "num_labels: received 0, expected at least 1"),
         ({"num_labels": 2, "id2label": {0: "a"}}, ValueError, "num_labels: received 2, but id2label names 1"),

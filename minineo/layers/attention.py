@@ -65,9 +65,10 @@ def attention(
     xp = array_namespace(q, k, v)
     # float32 whatever the weights are: unscaled scores overflow float16
     scores = at_least_float32(q) @ xp.matrix_transpose(at_least_float32(k))
+    # What lies ahead or before the window is -inf: never seen. Padding gets the smallest number there is: not seen
+    # beside anything else, but a row in which all is padding (nobody reads it) then mixes evenly instead of dividing
+    # zero by zero. (Hugging Face lets such a row see past its window, too; no other row differs.)
     if real is not None:
-        # Padding gets the smallest number there is rather than -inf: a row in which all is padding (nobody reads it)
-        # then mixes evenly instead of dividing zero by zero.
         scores = xp.where(real[:, None, None, :], scores, scalar(float(xp.finfo(scores.dtype).min), like=scores))
     seen = visible(q.shape[2], k.shape[2], window, like=q)
     scores = tap("scores", xp.where(seen, scores, scalar(-math.inf, like=scores)))

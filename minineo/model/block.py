@@ -32,8 +32,9 @@ def block(
 ) -> tuple[Array, KeysAndValues]:
     """Apply one block to the residual stream x (B, T, D), looking `window` positions back (None: all).
 
-    real (B, S) is False at padding, where S counts all positions so far; None where there is no padding.
-    Returns the residual stream after it, and the keys and values of the past followed by the new ones.
+    `at` is where its parameters stand, such as `transformer.h.3`; real (B, S) is False at padding, where S counts all
+    positions so far, and None where there is no padding. Returns the residual stream after the block, and the keys and
+    values of the past followed by the new ones.
     """
     epsilon = config.layer_norm_epsilon
     normed = tap("ln_1", layer_norm(x, params[f"{at}.ln_1.weight"], params[f"{at}.ln_1.bias"], epsilon))
@@ -62,7 +63,10 @@ def self_attention(
     config: GPTNeoConfig,
     tap: Tap = no_tap,
 ) -> tuple[Array, KeysAndValues]:
-    """Project to queries, keys and values, attend, and project back: x (B, T, D) -> (B, T, D), and keys with values."""
+    """Project to queries, keys and values, attend, and project back: x (B, T, D) -> (B, T, D), and keys with values.
+
+    `at` is where the parameters stand, such as `transformer.h.3.attn.attention`; the rest is as for `block`.
+    """
     # q, k and v have no bias, out_proj has one: so it is in every GPT-Neo checkpoint
     q = tap("q", split_heads(linear(x, params[f"{at}.q_proj.weight"]), config.num_heads))
     k = tap("k", split_heads(linear(x, params[f"{at}.k_proj.weight"]), config.num_heads))
