@@ -173,7 +173,7 @@ class TestFiles:
             (b"\xff\xfe{}", "not valid JSON"),
             (b'{"vocab_size": ' + b"9" * 5000 + b"}", "not valid JSON"),
             (b"[" * 100_000, "not valid JSON"),
-            (b"[1, 2]", "holds a JSON list, expected an object with GPT-Neo's fields"),
+            (b"[1, 2]", "holds a JSON list, expected an object"),
             (b'{"model_type": "gpt2"}', "model_type: received 'gpt2', expected 'gpt_neo'"),
             (b'{"num_layers": 7}', "num_layers is 7"),
             (b'{"hidden_size": "big"}', "hidden_size: received 'big' of type str, expected an int"),
