@@ -8,11 +8,10 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from tqdm import tqdm
-
 from minineo.arrays import Array
 from minineo.checkpoints.directory import INDEX_NAME, WEIGHTS_NAME
 from minineo.checkpoints.safetensors_file import temporary_beside, write_safetensors
+from minineo.progress import with_progress
 
 SHARD_NAME = re.compile(r"model-\d{5}-of-\d{5}\.safetensors")
 UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
@@ -45,7 +44,7 @@ def save_state_dict(
     if len(shards) > 1:
         staged[index_path] = temporary_beside(index_path)
     try:
-        for file, names in tqdm(shards.items(), desc="Writing model shards", unit="file", disable=len(shards) == 1):
+        for file, names in with_progress(shards.items(), len(shards) > 1, desc="Writing model shards", unit="file"):
             write_safetensors({name: params[name] for name in names}, staged[directory / file])
         if len(shards) > 1:
             _write_index(params, shards, staged[index_path])

@@ -6,7 +6,6 @@ that over the defaults below; the special tokens default to those of the model's
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -159,5 +158,7 @@ def with_lengths(arguments: GenerationArguments, prompt_length: int, max_positio
 
 
 def _suggestion(name: str) -> str:
+    import difflib  # only where somebody mistyped: it is slow to import
+
     nearest = difflib.get_close_matches(name, (*NAMES, "attention_mask", "input_ids", "generation_config"), n=1)
     return f"Did you mean {nearest[0]!r}?" if nearest else f"The arguments are: {', '.join(NAMES)}."

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 from array_api_compat import array_namespace, device
-from tqdm import trange
 
 from minineo.arrays import Array
 from minineo.generation.arguments import GenerationArguments, Processor
@@ -23,6 +22,7 @@ from minineo.generation.sampling import draw_several
 from minineo.generation.search import process
 from minineo.generation.stopping import Stop
 from minineo.layers.softmax import log_softmax
+from minineo.progress import with_progress
 
 FORBIDDEN = -1.0e9  # Hugging Face's stand-in for minus infinity; adding it marks a hypothesis as not to be chosen
 
@@ -74,7 +74,7 @@ def beam_search(
     K = max(2, 1 + len(arguments.eos_token_ids)) * n
     running, finished = _start(context.input_ids, n)
     hopeful = xp.ones((running.scores.shape[0], 1), dtype=xp.bool, device=device(context.input_ids))
-    for step in trange(1, arguments.steps + 1, disable=not arguments.progress, desc="generate", unit="token"):
+    for step in with_progress(range(1, arguments.steps + 1), arguments.progress, desc="generate", unit="token"):
         logits, context = next_token_logits(model, context, arguments.use_cache)
         logits, context = repeat_rows(logits, context, times)
         times = 1

@@ -7,7 +7,7 @@ appends the token that was chosen or drawn, and goes on until `stopping` says th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +25,7 @@ from minineo.generation.sampling import build_filters
 from minineo.generation.search import search
 from minineo.generation.speculative import speculative_search
 from minineo.generation.stopping import Stop, build_stop
+from minineo.progress import with_progress
 
 OUTPUT_ARGUMENTS = ("streamer", "return_dict_in_generate", "output_scores", "output_logits")
 
@@ -130,9 +131,11 @@ def _plan(model: Any, input_ids: Any, attention_mask: Any, config: Any, given: M
     )
 
 
-def _search(model: Any, plan: _Plan, record: Record) -> Iterator[Array]:
+def _search(model: Any, plan: _Plan, record: Record) -> Iterable[Array]:
     run = speculative_search if plan.arguments.is_speculative else search
-    return run(model, plan.context, plan.arguments, plan.processors, plan.stop, plan.random, record)
+    tokens = run(model, plan.context, plan.arguments, plan.processors, plan.stop, plan.random, record)
+    asked = plan.arguments
+    return with_progress(tokens, asked.progress, total=asked.steps, desc="generate", unit="token")
 
 
 def _beams(model: Any, plan: _Plan, record: Record) -> Array | GenerateBeamDecoderOnlyOutput:

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 from array_api_compat import array_namespace, device
-from tqdm import trange
 
 from minineo.arrays import Array
 from minineo.generation.arguments import GenerationArguments, Processor
@@ -34,7 +33,7 @@ def search(
     N = context.input_ids.shape[0] * arguments.num_return_sequences
     unfinished = xp.ones((N,), dtype=xp.bool, device=device(context.input_ids))
     times = arguments.num_return_sequences  # the prompt is read once, and then continued so many times
-    for _ in trange(arguments.steps, disable=not arguments.progress, desc="generate", unit="token"):
+    for _ in range(arguments.steps):
         logits, context = next_token_logits(model, context, arguments.use_cache)
         logits, context = repeat_rows(logits, context, times)
         times = 1

@@ -31,7 +31,6 @@ from typing import Any
 
 import numpy as np
 from array_api_compat import array_namespace, device
-from tqdm import tqdm
 
 from minineo.arrays import Array
 from minineo.config import GPTNeoConfig
@@ -76,26 +75,24 @@ def speculative_search(
     most = _most_drafts(model.config)
     longest = context.input_ids.shape[1] + arguments.steps
     done = False
-    with tqdm(total=arguments.steps, disable=not arguments.progress, desc="generate", unit="token") as bar:
-        while not done:
-            T, before = context.input_ids.shape[1], context.cache
-            # the last position gives one more token, so that drafts for all of the rest would be one too many
-            drafts = drafter(context, 0 if before is None else min(most, longest - T - 1))
-            n = drafts.tokens.shape[1]
-            logits, read = last_logits(model, context.extend(drafts.tokens), n + 1, use_cache=True)
-            for i in range(n + 1):
-                scores = process(processors, context.input_ids, logits[:, i, :])
-                record.add(logits[:, i, :], scores, before)
-                token = _choose(scores, drafts, i, arguments.do_sample, random)
-                context = context.append(token)
-                done = bool(xp.all(stop(context.input_ids, record.scores_so_far)))
-                bar.update()
-                yield token
-                if done or i == n or int(token[0]) != int(drafts.tokens[0, i]):
-                    break
-            if read.cache is not None:
-                context = replace(context, cache=_rewound(read.cache, before, context.input_ids.shape[1] - 1))
-            record.cache = context.cache
+    while not done:
+        T, before = context.input_ids.shape[1], context.cache
+        # the last position gives one more token, so that drafts for all of the rest would be one too many
+        drafts = drafter(context, 0 if before is None else min(most, longest - T - 1))
+        n = drafts.tokens.shape[1]
+        logits, read = last_logits(model, context.extend(drafts.tokens), n + 1, use_cache=True)
+        for i in range(n + 1):
+            scores = process(processors, context.input_ids, logits[:, i, :])
+            record.add(logits[:, i, :], scores, before)
+            token = _choose(scores, drafts, i, arguments.do_sample, random)
+            context = context.append(token)
+            done = bool(xp.all(stop(context.input_ids, record.scores_so_far)))
+            yield token
+            if done or i == n or int(token[0]) != int(drafts.tokens[0, i]):
+                break
+        if read.cache is not None:
+            context = replace(context, cache=_rewound(read.cache, before, context.input_ids.shape[1] - 1))
+        record.cache = context.cache
 
 
 def _choose(scores: Array, drafts: Drafts, i: int, do_sample: bool, random: np.random.Generator) -> Array:
@@ -135,9 +132,8 @@ def prompt_lookup(input_ids: Array, most: int, ngram_size: int, ends: Sequence[i
     T = input_ids.shape[1]
     ids = input_ids[0, :]
     for size in range(min(ngram_size, T - 1), 0, -1):
-        matches = xp.ones(
-            (T - size,), dtype=xp.bool, device=device(ids)
-        )  # by where they start; not the text's end itself
+        # which n-grams of the text are alike, by where they start; the text's end itself is not among them
+        matches = xp.ones((T - size,), dtype=xp.bool, device=device(ids))
         for i in range(size):
             matches = matches & (ids[i : T - size + i] == ids[T - size + i])
         if bool(xp.any(matches)):
