@@ -36,3 +36,12 @@ def test_progress_counts_the_tokens(arguments: dict[str, int], capsys: pytest.Ca
 def test_progress_of_single_steps(capsys: pytest.CaptureFixture[str]) -> None:
     assert len(list(generate_steps(random_model(9, eos_token_id=None), PROMPT, max_new_tokens=7, progress=True))) == 7
     assert "7/7" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("num_beams", [1, 2])
+def test_outputs_are_equal_to_themselves_only(num_beams: int) -> None:
+    first, second = (
+        random_model(9).generate(PROMPT, num_beams=num_beams, return_dict_in_generate=True) for _ in range(2)
+    )
+    assert first == first
+    assert first != second

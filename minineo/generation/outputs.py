@@ -12,7 +12,7 @@ from minineo.model.cache import Cache
 from minineo.model.outputs import ModelOutput
 
 
-@dataclass
+@dataclass(eq=False)
 class GenerateDecoderOnlyOutput(ModelOutput):
     """Of greedy search and sampling: sequences (N, L), prompt included; on request scores and logits, S of (N, V)."""
 
@@ -22,7 +22,7 @@ class GenerateDecoderOnlyOutput(ModelOutput):
     past_key_values: Cache | None = None
 
 
-@dataclass
+@dataclass(eq=False)
 class GenerateBeamDecoderOnlyOutput(ModelOutput):
     """Of beam search: sequences (N, L), best first; on request their scores (N,), and scores and logits of each step.
 
