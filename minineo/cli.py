@@ -7,13 +7,14 @@ with 130; a reader that closes the pipe early is no error.
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 import unicodedata
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 DESCRIPTION = "GPT-Neo that a person can read, run, trust and teach from."
 BUNDLED = "the bundled model"
@@ -22,14 +23,13 @@ LONGEST_TEXT = 1_000_000  # characters held at once while a vocabulary is learne
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
-    options = _parser().parse_args(arguments)
-    warnings.showwarning = _show_warning
-    # a terminal or pipe that is not UTF-8 shows what it can instead of failing on a letter
-    for output in (sys.stdout, sys.stderr):
-        getattr(output, "reconfigure", lambda **_: None)(errors="backslashreplace")
     try:
-        options.run(options)
-        sys.stdout.flush()
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            _prepare_streams()
+            options = _parser().parse_args(arguments)
+            options.run(options)
+            sys.stdout.flush()
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
@@ -42,9 +42,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _prepare_streams() -> None:
+    """Let output that is not UTF-8 show what it can instead of failing on a letter, and do without closed streams."""
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, io.TextIOWrapper(io.BytesIO(), encoding="utf-8"))
+    for output in (sys.stdout, sys.stderr):
+        getattr(output, "reconfigure", lambda **_: None)(errors="backslashreplace")
+
+
 def generate(options: argparse.Namespace) -> None:
     """Print the prompt and its continuation as it is produced; beam search knows its text only at the end."""
-    from minineo import text  # here and below: the others need not wait for what only one command needs
+    from minineo import text  # here and below: no command waits for what it does not need
 
     prompt = _read_text(options.prompt, "prompt")
     model, tokenizer = text.load(options.model, device=options.device)
@@ -54,7 +63,7 @@ def generate(options: argparse.Namespace) -> None:
         if getattr(options, name) is not None
     }
     arguments |= {"model": model, "tokenizer": tokenizer}
-    if options.num_beams > 1:
+    if options.num_beams != 1:
         arguments |= {"num_beams": options.num_beams, "do_sample": False, "progress": sys.stderr.isatty()}
         print(text.generate(prompt, **arguments))
         return
@@ -240,8 +249,23 @@ def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
     print(f"minineo: warning: {message}", file=sys.stderr)
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """End with status 2."""
+        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
+def _temperature(text: str) -> float:
+    value = float(text)
+    if not value >= 0.0:
+        raise argparse.ArgumentTypeError(f"received {text}, expected 0 (greedy) or a positive number")
+    return value
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="minineo", description=DESCRIPTION)
+    parser = _Parser(prog="minineo", description=DESCRIPTION)
     parser.add_argument("--version", action="version", version=f"minineo {_version()}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_generate(commands)
@@ -276,7 +300,7 @@ def _add_generate(commands: Any) -> None:
     add("prompt", nargs="?", metavar="PROMPT", help="the text to continue (default: standard input)")
     add("--model", metavar="DIR", help=f"directory of a checkpoint (default: {BUNDLED})")
     add("--max-new-tokens", type=int, metavar="N", help="longest continuation (default: 200 or what the model holds)")
-    add("--temperature", type=float, metavar="T", help="below 1 safer, above 1 wilder, 0 greedy (default: 0.8)")
+    add("--temperature", type=_temperature, metavar="T", help="below 1 safer, above 1 wilder, 0 greedy (default: 0.8)")
     add("--top-k", type=int, metavar="K", help="draw from the K likeliest tokens (default: 50; 0: from all)")
     add("--top-p", type=float, metavar="P", help="draw from the likeliest tokens that hold a share P of the chances")
     add("--min-p", type=float, metavar="P", help="draw from tokens at least P times as likely as the likeliest")

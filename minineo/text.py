@@ -21,6 +21,10 @@ from minineo.tokenizer import GPT2Tokenizer, StreamDecoder
 
 NameOrPath = str | os.PathLike[str]
 
+TOKEN_ARGUMENTS = (
+    *("input_ids", "inputs", "attention_mask", "pad_token_id"),
+    *("streamer", "return_dict_in_generate", "output_scores", "output_logits"),
+)
 DEFAULT_NEW_TOKENS = 200  # or what the context still holds, if that is less
 
 
@@ -75,12 +79,13 @@ def generate(
     """
     model, tokenizer = model_and_tokenizer(model, tokenizer, device)
     prompts = [prompt] if isinstance(prompt, str) else _checked(prompt)
-    arguments |= _sampling(do_sample, temperature) | {"seed": seed, "tokenizer": tokenizer}
+    arguments = _for_tokens(arguments, do_sample, temperature, tokenizer)
     input_ids, attention_mask = left_padded([_encode(text, tokenizer) for text in prompts], tokenizer)
-    arguments["max_new_tokens"] = _new_tokens(max_new_tokens, input_ids, model, arguments)
-    output: Array = model.generate(input_ids, attention_mask=attention_mask, **arguments)
-    new_ids = output[:, input_ids.shape[1] :]
-    texts = [tokenizer.decode(row, skip_special_tokens=True) for row in new_ids]
+    new_tokens = _new_tokens(max_new_tokens, input_ids, model, arguments)
+    output: Array = model.generate(input_ids, attention_mask, max_new_tokens=new_tokens, seed=seed, **arguments)
+    # beam search fills rows with -1 where no token stands for the end
+    rows = [[int(token) for token in row if token >= 0] for row in output[:, input_ids.shape[1] :]]
+    texts = [tokenizer.decode(row, skip_special_tokens=True) for row in rows]
     copies = len(texts) // len(prompts)
     if return_full_text:
         texts = [prompts[i // copies] + text for i, text in enumerate(texts)]
@@ -109,11 +114,14 @@ def stream(
     """
     if not isinstance(prompt, str):
         raise TypeError(f"prompt: received a {type(prompt).__name__}, expected a str. generate takes lists of texts.")
+    if arguments.get("num_return_sequences", 1) != 1:
+        raise ValueError("num_return_sequences: a stream is one text. Call generate for several.")
     model, tokenizer = model_and_tokenizer(model, tokenizer, device)
-    arguments |= _sampling(do_sample, temperature) | {"seed": seed, "tokenizer": tokenizer}
-    input_ids, _ = left_padded([_encode(prompt, tokenizer)], tokenizer)
-    arguments["max_new_tokens"] = _new_tokens(max_new_tokens, input_ids, model, arguments)
-    return _pieces(generate_steps(model, input_ids, **arguments), StreamDecoder(tokenizer))
+    arguments = _for_tokens(arguments, do_sample, temperature, tokenizer)
+    input_ids, attention_mask = left_padded([_encode(prompt, tokenizer)], tokenizer)
+    new_tokens = _new_tokens(max_new_tokens, input_ids, model, arguments)
+    steps = generate_steps(model, input_ids, attention_mask, max_new_tokens=new_tokens, seed=seed, **arguments)
+    return _pieces(steps, StreamDecoder(tokenizer))
 
 
 def _pieces(steps: Iterator[Array], decoder: StreamDecoder) -> Iterator[str]:
@@ -179,9 +187,20 @@ def _encode(text: str, tokenizer: GPT2Tokenizer) -> list[int]:
     return ids or [start]
 
 
-def _sampling(do_sample: bool, temperature: float) -> dict[str, Any]:
-    """A temperature of 0 is the limit in which only the likeliest token has a chance: greedy search."""
-    return {"do_sample": True, "temperature": temperature} if do_sample and temperature != 0 else {"do_sample": False}
+def _for_tokens(
+    arguments: dict[str, Any], do_sample: bool, temperature: float, tokenizer: GPT2Tokenizer
+) -> dict[str, Any]:
+    """The arguments for `model.generate`, without those that make no sense where texts go in and come out."""
+    for name in TOKEN_ARGUMENTS:
+        if name in arguments:
+            raise TypeError(f"{name}: is for token ids, and this takes and returns text. Call model.generate with it.")
+    sampling = {"do_sample": do_sample, "temperature": temperature}
+    if temperature == 0:  # the limit in which only the likeliest token has a chance
+        sampling = {"do_sample": False}
+    arguments = arguments | sampling | {"tokenizer": tokenizer}
+    if tokenizer.eos_token_id is not None:
+        arguments["pad_token_id"] = tokenizer.eos_token_id  # rows that end early are filled with what no text shows
+    return arguments
 
 
 def _new_tokens(

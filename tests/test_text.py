@@ -129,6 +129,26 @@ def test_a_prompt_that_is_no_text_is_a_type_error(prompt):
         minineo.generate(prompt)
 
 
+def test_padding_never_shows():
+    prompts = ["Once upon a time", "The"]
+    texts = minineo.generate(prompts, stop_strings=["."], max_new_tokens=60, seed=0, return_full_text=False)
+    assert all(text.count(".") <= 1 and "!" not in text for text in texts)
+    beams = {"do_sample": False, "num_beams": 3, "num_return_sequences": 3, "stop_strings": [".", " a"]}
+    assert len(minineo.generate("Once upon a time", eos_token_id=None, max_new_tokens=12, **beams)) == 3
+
+
+@pytest.mark.parametrize("argument", ["attention_mask", "pad_token_id", "return_dict_in_generate", "streamer"])
+def test_arguments_for_token_ids_are_refused_by_name(argument):
+    for function in (minineo.generate, minineo.stream):
+        with pytest.raises(TypeError, match=argument):
+            function("Once", **{argument: 1})
+
+
+def test_a_stream_is_one_text():
+    with pytest.raises(ValueError, match="num_return_sequences"):
+        minineo.stream("Once", num_return_sequences=2)
+
+
 def test_other_errors():
     with pytest.raises(ValueError, match="empty list"):
         minineo.generate([])
