@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING
 
 from benchmarks import timing
 from benchmarks.options import Options, available_cores, set_threads
+from benchmarks.peers import CHOICES
 from benchmarks.workers import WorkerError
 
 if TYPE_CHECKING:
     from benchmarks.report import Report
 
+SHAPES = ("125M", "TinyStories-33M", "TinyStories-1M")
 RESULTS = Path(__file__).parent / "results"
 
 PARTS = {
@@ -78,6 +80,12 @@ def _summarise(folder: Path) -> int:
     return 0
 
 
+def _part(name: str) -> str:
+    if name not in PARTS and name != "summary":
+        raise argparse.ArgumentTypeError(f"received {name!r}, expected one of {', '.join([*PARTS, 'summary'])}")
+    return name
+
+
 def _parser() -> argparse.ArgumentParser:
     listing = "\n".join(f"  {name:<12} {text}" for name, text in PARTS.items())
     parser = argparse.ArgumentParser(
@@ -87,11 +95,17 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("parts", nargs="*", metavar="PART", choices=[*PARTS, "summary"], default=[], help="what to run, see below")
+    add("parts", nargs="*", type=_part, metavar="PART", help="what to run, see below")
     add("--threads", type=int, default=available_cores(), metavar="N", help="threads for each peer (default: all)")
     add("--rounds", type=int, default=5, metavar="N", help="times that each peer runs (default: 5)")
-    add("--peers", nargs="+", metavar="PEER", help="only these, by their names in the tables, such as 'HF float32'")
-    add("--shapes", nargs="+", metavar="SHAPE", help="of decode and forward: 125M, TinyStories-33M, TinyStories-1M")
+    add("--peers", nargs="+", choices=CHOICES, metavar="PEER", help=f"only these: {', '.join(CHOICES)}")
+    add(
+        "--shapes",
+        nargs="+",
+        choices=SHAPES,
+        metavar="SHAPE",
+        help=f"in decode and forward, only these: {', '.join(SHAPES)}",
+    )
     add("--output", type=Path, metavar="DIR", help="for JSON and plots (default: benchmarks/results; --quick: none)")
     add("--quick", action="store_true", help="tiny shapes, one round: shows that it runs, not how fast")
     return parser

@@ -38,7 +38,8 @@ def draw(reports: dict[str, Report], folder: Path) -> None:
         elif part == "memory" and report["data"].get("growth"):
             figure = growth(report)
         if figure is not None:
-            figure.text(0.01, 0.01, summary(report["machine"]), fontsize=6, color="#555555")
+            below = figure.axes[0].get_position().y0 - 0.6 / figure.get_figheight()  # 0.6 inches hold the axis label
+            figure.text(0.01, below, summary(report["machine"]), fontsize=6, color="#555555", va="top")
             path = folder / f"{part}.svg"
             figure.savefig(path, metadata={"Date": None}, bbox_inches="tight")
             print(f"  written: {path}")

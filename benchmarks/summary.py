@@ -30,6 +30,7 @@ def write(reports: Reports, folder: Path) -> None:
         lines += [_claim_row(claim) for claim in report["claims"]]
     for report in reports.values():
         lines += ["", f"## {report['title']}", "", *_times(report), *(f"- {note}" for note in report["notes"])]
+    folder.mkdir(parents=True, exist_ok=True)
     path = folder / FILE
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     print(f"  written: {path}")

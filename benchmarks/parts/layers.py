@@ -7,13 +7,13 @@ from functools import partial
 import numpy as np
 
 from benchmarks.options import Options
-from benchmarks.peers import MININEO, Start, started
+from benchmarks.peers import MININEO, REFERENCE, TORCH, Start, started
 from benchmarks.report import Report
 from benchmarks.shapes import main_shape
 from benchmarks.timing import alternate
 from benchmarks.workers import Worker
 
-REFERENCE, TORCH, LEAST = "the reference", "torch", "the least work"
+LEAST = "the least work"
 WORKS = ("layer norm", "gelu", "linear", "mlp", "attention, global", "attention, local")
 CALLS = 5  # in a row; the best of them counts, since one is short
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks.options import Options
 from benchmarks.parts.prompts import random_ids
-from benchmarks.peers import FLOAT32, MININEO, TORCH, Start, models, only, started
+from benchmarks.peers import FLOAT32, HUGGING_FACE, MININEO, Start, models, only, started
 from benchmarks.report import Report
 from benchmarks.shapes import M125, TINY, checkpoint, main_shape
 from benchmarks.timing import alternate
@@ -75,7 +75,7 @@ def _starts(shape: Any, options: Options) -> dict[str, Start]:
             starts[_own(kind)] = Start("benchmarks.peers.memory:Own", (shape, layers))
         if options.wants(FLOAT32):
             arguments = (shape, layers, options.threads)
-            starts[f"HF, {kind} layers"] = Start("benchmarks.peers.memory:HuggingFace", arguments, TORCH)
+            starts[f"HF, {kind} layers"] = Start("benchmarks.peers.memory:HuggingFace", arguments, HUGGING_FACE)
     return starts
 
 

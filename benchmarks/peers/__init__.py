@@ -17,10 +17,11 @@ FLOAT32, BFLOAT16, COMPILED = "HF float32", "HF bfloat16", "torch.compile"
 PICOGPT = "picoGPT's way"
 LIMIT = "matrix products alone"
 TIKTOKEN, TOKENIZERS = "tiktoken", "tokenizers"
-CHOICES = (MININEO, FLOAT32, BFLOAT16, COMPILED, PICOGPT, TIKTOKEN, TOKENIZERS)
+REFERENCE, TORCH = "the reference", "torch"  # for single layers
+CHOICES = (MININEO, FLOAT32, BFLOAT16, COMPILED, PICOGPT, TIKTOKEN, TOKENIZERS, REFERENCE, TORCH)
 
 INSTALL = 'pip install -e ".[bench]"'
-TORCH = ("torch", "transformers")
+HUGGING_FACE = ("torch", "transformers")  # packages
 
 
 @dataclass(frozen=True)
@@ -38,9 +39,9 @@ def models(checkpoint: str, options: Options) -> dict[str, Start]:
     common = (checkpoint, options.threads)
     return {
         MININEO: Start("benchmarks.peers.own:Model", (checkpoint,)),
-        FLOAT32: Start(hugging_face, common, TORCH),
-        BFLOAT16: Start(hugging_face, (*common, "bfloat16"), TORCH),
-        COMPILED: Start(hugging_face, (*common, "float32", True), TORCH),
+        FLOAT32: Start(hugging_face, common, HUGGING_FACE),
+        BFLOAT16: Start(hugging_face, (*common, "bfloat16"), HUGGING_FACE),
+        COMPILED: Start(hugging_face, (*common, "float32", True), HUGGING_FACE),
         PICOGPT: Start("benchmarks.peers.picogpt:Model", (checkpoint,)),
     }
 

@@ -44,11 +44,11 @@ class Stamps:
     def end(self) -> None:
         """Called at the end."""
 
-    def decoded(self, tokens: np.ndarray, expected: int) -> Decoded:
-        """The result, given the new tokens (B, N)."""
+    def decoded(self, tokens: np.ndarray, expected: int, steps: int | None = None) -> Decoded:
+        """The result, given the new tokens (B, N), and how often the model ran, if not once for each call of `put`."""
         if tokens.shape[1] != expected:
             raise ValueError(f"the end token came up after {tokens.shape[1]} of {expected} tokens")
         first, *later = self.times[1:]
         rest = expected - self.sizes[1] // len(tokens)  # speculative decoding may bring several tokens at once
         each = (later[-1] - first) / rest if rest else (first - self.start) / expected
-        return Decoded(tokens.tolist(), first - self.start, each, 1 + len(later))
+        return Decoded(tokens.tolist(), first - self.start, each, steps or 1 + len(later))

@@ -23,28 +23,30 @@ class Model:
     def __init__(self, checkpoint: str, threads: int, dtype: str = "float32", compiled: bool = False) -> None:
         torch.set_num_threads(threads)
         self.model = self._load(checkpoint, dtype)
+        self.run = self.model
         self.arguments: dict[str, Any] = {"do_sample": False, "pad_token_id": 0}
         if compiled:
-            self.model.forward = torch.compile(self.model.forward)
-            # a cache that grows would be compiled again at each length
-            self.arguments["cache_implementation"] = "static"
+            # One program for each length of a prompt, and one for all lengths of the growing cache. A static cache
+            # would be faster still, but transformers then takes GPT-Neo's windows from the end of the empty cache.
+            self.run = torch.compile(self.model.forward, dynamic=False)
+            self.model.forward = torch.compile(self.model.forward, dynamic=True)
 
     @staticmethod
     def _load(checkpoint: str, dtype: str) -> Any:
         model: Any = transformers.GPTNeoForCausalLM.from_pretrained(checkpoint, dtype=getattr(torch, dtype))
         return model.eval()
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def logits(self, ids: np.ndarray, last: int) -> np.ndarray:
         """Logits of the last positions, for comparing peers."""
-        return np.asarray(self.model(torch.from_numpy(ids)).logits[:, -last:].float())
+        return np.asarray(self.run(torch.from_numpy(ids)).logits[:, -last:].float())
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def forward(self, ids: np.ndarray, logits_to_keep: int = 0) -> float:
         """Seconds of one forward pass."""
         tensor = torch.from_numpy(ids)
         start = time.perf_counter()
-        self.model(tensor, logits_to_keep=logits_to_keep, use_cache=False)
+        self.run(tensor, logits_to_keep=logits_to_keep, use_cache=False)
         return time.perf_counter() - start
 
     def decode(

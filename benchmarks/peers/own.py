@@ -12,11 +12,22 @@ from benchmarks.peers.decoded import Decoded, Stamps
 from benchmarks.peers.script import Script
 
 
+class Counted(minineo.GPTNeoForCausalLM):
+    """A model that counts its calls: with speculative decoding there are fewer of them than tokens."""
+
+    calls = 0
+
+    def __call__(self, *inputs: Any, **named: Any) -> Any:
+        """As ever."""
+        self.calls += 1
+        return super().__call__(*inputs, **named)
+
+
 class Model:
     """A checkpoint, loaded."""
 
     def __init__(self, checkpoint: str) -> None:
-        self.model = minineo.GPTNeoForCausalLM.from_pretrained(checkpoint)
+        self.model = Counted.from_pretrained(checkpoint)
 
     def logits(self, ids: np.ndarray, last: int) -> np.ndarray:
         """Logits of the last positions, for comparing peers."""
@@ -42,9 +53,10 @@ class Model:
             arguments["logits_processor"] = [Script(script)]
         if assistant is not None:
             arguments["assistant_model"] = minineo.GPTNeoForCausalLM.from_pretrained(assistant)
+        self.model.calls = 0
         stamps = Stamps()
         output = self.model.generate(ids, mask, max_new_tokens=new_tokens, streamer=stamps, **arguments)
-        return stamps.decoded(np.asarray(output)[:, ids.shape[1] :], new_tokens)
+        return stamps.decoded(np.asarray(output)[:, ids.shape[1] :], new_tokens, self.model.calls)
 
     def cache_bytes(self, ids: np.ndarray, new_tokens: int) -> int:
         """Bytes that the key-value cache holds after a generation, room to grow included."""
