@@ -182,7 +182,11 @@ def _print_config(checkpoint: Path) -> None:
 
     if not (checkpoint / CONFIG_FILE).is_file():
         return
-    fields = GPTNeoConfig.from_pretrained(checkpoint).to_dict()
+    try:
+        fields = GPTNeoConfig.from_pretrained(checkpoint).to_dict()
+    except (ValueError, TypeError) as error:
+        warnings.warn(str(error), stacklevel=2)  # the weights can be shown all the same
+        return
     shown = {name: value for name, value in sorted(fields.items()) if value is not None}
     _print_table([(name, str(value)) for name, value in shown.items()])
     print()

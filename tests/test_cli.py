@@ -206,6 +206,16 @@ def test_inspect_reads_only_headers(tmp_path, capsys):
     assert "25,000,000,000" in capsys.readouterr().out
 
 
+def test_inspect_shows_the_weights_of_another_kind_of_model(tmp_path):
+    minineo.load()[0].save_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "gpt2"}', encoding="utf-8")
+    result = run("inspect", str(tmp_path))
+    assert result.returncode == 0
+    assert "3,501,696 numbers" in result.stdout
+    assert "model_type: received 'gpt2'" in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
 def test_inspect_shows_what_is_wrong_in_one_line(tmp_path):
     (tmp_path / "model.safetensors").write_bytes(np.uint64(1 << 40).tobytes() + b"{}")
     result = run("inspect", str(tmp_path))
