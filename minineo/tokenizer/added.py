@@ -13,6 +13,8 @@ from regex import Pattern
 Segment = tuple[int, int, int | None]
 """Start and stop in the text, and the id of the added token there, or None where there is ordinary text."""
 
+FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
+
 
 @dataclass(frozen=True)
 class AddedToken:
@@ -47,7 +49,7 @@ class AddedToken:
         if isinstance(value, str):
             return cls(value, special=bool(special))
         if isinstance(value, dict) and isinstance(value.get("content"), str):
-            flags = {name: bool(value[name]) for name in _FLAGS if value.get(name) is not None}
+            flags = {name: bool(value[name]) for name in FLAGS if value.get(name) is not None}
             if special is not None:
                 flags["special"] = special
             return cls(value["content"], **flags)
@@ -55,10 +57,7 @@ class AddedToken:
 
     def to_dict(self) -> dict[str, Any]:
         """The token as `tokenizer.json` has it, without its id."""
-        return {"content": self.content, **{name: getattr(self, name) for name in _FLAGS}}
-
-
-_FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
+        return {"content": self.content, **{name: getattr(self, name) for name in FLAGS}}
 
 
 class AddedTokenFinder:

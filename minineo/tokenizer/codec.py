@@ -11,7 +11,7 @@ from minineo.tokenizer.bpe import BytePairEncoder
 from minineo.tokenizer.encoding import Alignment, Offset, TokenizedText
 from minineo.tokenizer.inputs import Text
 from minineo.tokenizer.pretokenize import token_to_bytes
-from minineo.tokenizer.utf8 import decode_utf8
+from minineo.tokenizer.utf8 import codec_errors, decode_utf8
 from minineo.tokenizer.vocabulary import Vocabulary
 
 
@@ -36,6 +36,7 @@ class Codec(Vocabulary):
         self._encoder = BytePairEncoder(vocab, merges)
         self.add_prefix_space = add_prefix_space
         self.errors = errors
+        codec_errors(errors)  # a wrong one is an error now, not when the first text has been generated
 
     # -- text -> ids -----------------------------------------------------------------------------------------------
 

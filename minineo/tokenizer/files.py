@@ -1,24 +1,59 @@
-"""Tokenizer files: vocab.json and merges.txt (OpenAI), tokenizer.json and tokenizer_config.json (Hugging Face).
+"""Reading tokenizer files: vocab.json and merges.txt (OpenAI), tokenizer.json and tokenizer_config.json (Hugging Face).
 
 A directory has tokenizer.json, or vocab.json with merges.txt; where it has both, tokenizer.json counts, as in
 `transformers`. Settings and names of special tokens are in tokenizer_config.json, in older directories also in
-special_tokens_map.json and added_tokens.json. Every error names the file.
+special_tokens_map.json and added_tokens.json. Whatever is in them, an error names the file and the field: each value
+goes through `expect` before it is used.
 """
 
 import json
 import os
-from itertools import chain
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from reprlib import repr as short_repr  # bounded in length and in depth
 from typing import Any
 
-from minineo.tokenizer.added import AddedToken
+from minineo.tokenizer.added import FLAGS, AddedToken
+from minineo.tokenizer.batch import SIDES
+from minineo.tokenizer.utf8 import ERRORS
 from minineo.tokenizer.vocabulary import SPECIAL_TOKENS_ATTRIBUTES
 
 Merges = list[tuple[str, str]]
 
+NAMES = (
+    "tokenizer.json",
+    "vocab.json",
+    "merges.txt",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+)
+EXTRA = ("extra_special_tokens", "additional_special_tokens")
+BOOLEANS = (
+    "add_prefix_space",
+    "add_bos_token",
+    "add_eos_token",
+    "split_special_tokens",
+    "clean_up_tokenization_spaces",
+)
+CHOICES = {"errors": ERRORS, "padding_side": SIDES, "truncation_side": SIDES}
+OTHERS = ("added_tokens_decoder", "model_max_length", "name_or_path")
+SETTINGS = frozenset((*SPECIAL_TOKENS_ATTRIBUTES, *EXTRA, *BOOLEANS, *CHOICES, *OTHERS))
 
-def read_directory(directory: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read all files of a tokenizer: `vocab`, `merges`, `added_tokens_decoder` and the settings that are there."""
+NULL = type(None)
+JSON_TYPES = {
+    dict: "a JSON object",
+    list: "a JSON list",
+    str: "a string",
+    bool: "true or false",
+    int: "an integer",
+    float: "a number",
+    NULL: "null",
+}
+
+
+def read_directory(directory: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Read all files of a tokenizer: the arguments of `GPT2Tokenizer` that they hold, and what else they set."""
     folder = Path(directory)
     if not folder.is_dir():
         raise FileNotFoundError(
@@ -27,17 +62,21 @@ def read_directory(directory: str | os.PathLike[str]) -> dict[str, Any]:
     if (folder / "tokenizer.json").is_file():
         found = read_tokenizer_json(folder / "tokenizer.json")
     elif (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():
-        found = {
-            "vocab": read_vocab(folder / "vocab.json"),
-            "merges": read_merges(folder / "merges.txt"),
-            "added_tokens_decoder": {},
-        }
+        found = {"vocab": read_vocab(folder / "vocab.json"), "merges": read_merges(folder / "merges.txt")}
     else:
         raise FileNotFoundError(f"{directory} has neither tokenizer.json nor both vocab.json and merges.txt")
-    settings = _read_settings(folder)
+    settings, others = _read_all_settings(folder)
     if "add_bos_token" in found:  # tokenizer.json says itself what goes around a text
         settings = {name: value for name, value in settings.items() if name not in ("add_bos_token", "add_eos_token")}
-    return {**found, **settings}
+    return {**found, **settings}, others
+
+
+def files_of(directory: str | os.PathLike[str]) -> str:
+    """Name the files of a tokenizer that are in a directory, for errors that concern several of them."""
+    return f"{', '.join(name for name in NAMES if (Path(directory) / name).is_file())} in {directory}"
+
+
+# -- vocabulary and merges ---------------------------------------------------------------------------------------------
 
 
 def read_vocab(path: str | os.PathLike[str]) -> dict[str, int]:
@@ -57,144 +96,118 @@ def read_merges(path: str | os.PathLike[str]) -> Merges:
 def read_tokenizer_json(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Read tokenizer.json, which must describe a byte-level BPE with GPT-2's pre-tokenisation."""
     content = _read_object(Path(path))
-    model = _expect(content.get("model"), dict, f"{path}: 'model'")
-    pre_tokenizer = _expect(content.get("pre_tokenizer"), dict, f"{path}: 'pre_tokenizer'")
+    model = expect(content.get("model"), path, "model", dict)
+    pre_tokenizer = expect(content.get("pre_tokenizer"), path, "pre_tokenizer", dict)
     for what, value, wanted in (
-        ("model type", model.get("type", "BPE"), ("BPE",)),
+        ("model.type", model.get("type", "BPE"), ("BPE",)),
         ("model.continuing_subword_prefix", model.get("continuing_subword_prefix"), (None, "")),
         ("model.end_of_word_suffix", model.get("end_of_word_suffix"), (None, "")),
         ("model.dropout", model.get("dropout"), (None, 0)),
         ("model.ignore_merges", model.get("ignore_merges", False), (False,)),
         ("normalizer", content.get("normalizer"), (None,)),
-        ("pre_tokenizer type", pre_tokenizer.get("type"), ("ByteLevel",)),
+        ("pre_tokenizer.type", pre_tokenizer.get("type"), ("ByteLevel",)),
         ("pre_tokenizer.use_regex", pre_tokenizer.get("use_regex", True), (True,)),
     ):
         if value not in wanted:
-            raise ValueError(f"{path} is not a tokenizer like GPT-2's: its {what} is {value!r}, not {wanted[0]!r}")
-    added = _expect(content.get("added_tokens", []), list, f"{path}: 'added_tokens'")
+            raise ValueError(
+                f"{path} is not a tokenizer like GPT-2's: its {what} is {short_repr(value)}, not {wanted[0]!r}"
+            )
+    merges = expect(model.get("merges"), path, "model.merges", list)
+    prefix_space = expect(pre_tokenizer.get("add_prefix_space"), path, "pre_tokenizer.add_prefix_space", bool, NULL)
+    added = [
+        expect(token, path, f"added_tokens[{index}]", dict)
+        for index, token in enumerate(expect(content.get("added_tokens", []), path, "added_tokens", list))
+    ]
     return {
-        "vocab": _check_vocab(_expect(model.get("vocab"), dict, f"{path}: 'model.vocab'"), path),
-        "merges": [
-            check_merge(merge, f"{path}, merge {number}")
-            for number, merge in enumerate(_expect(model.get("merges"), list, f"{path}: 'model.merges'"), start=1)
-        ],
-        "added_tokens_decoder": _added_tokens({token.get("id"): token for token in added}, path),
-        "add_prefix_space": bool(pre_tokenizer.get("add_prefix_space", False)),
-        **_read_post_processor(content.get("post_processor"), path),
-        **_read_sides(content),
+        "vocab": _check_vocab(expect(model.get("vocab"), path, "model.vocab", dict), path),
+        "merges": [check_merge(merge, f"{path}, merge {number}") for number, merge in enumerate(merges, start=1)],
+        "added_tokens_decoder": _added_tokens([(token.get("id"), token) for token in added], path, "added_tokens"),
+        "add_prefix_space": bool(prefix_space),
+        **_read_post_processor(content, path),
+        **_read_sides(content, path),
     }
 
 
-def _read_post_processor(post_processor: dict[str, Any] | None, path: str | os.PathLike[str]) -> dict[str, bool]:
+def _read_post_processor(content: dict[str, Any], path: str | os.PathLike[str]) -> dict[str, bool]:
     """Whether a special token goes before and after each text, from the template for single texts."""
-    kind = (post_processor or {}).get("type")
-    if post_processor is None or kind == "ByteLevel":  # concerns offsets only
+    post_processor = expect(content.get("post_processor"), path, "post_processor", dict, NULL) or {"type": "ByteLevel"}
+    kind = post_processor.get("type")
+    if kind == "ByteLevel":  # concerns offsets only
         return {"add_bos_token": False, "add_eos_token": False}
     if kind != "TemplateProcessing":
-        raise ValueError(f"{path} is not a tokenizer like GPT-2's: its post_processor is {kind!r}")
-    pieces = ["text" if "Sequence" in piece else "token" for piece in post_processor.get("single", [])]
+        raise ValueError(f"{path} is not a tokenizer like GPT-2's: its post_processor is {short_repr(kind)}")
+    pieces = [
+        "text" if "Sequence" in expect(piece, path, f"post_processor.single[{index}]", dict) else "token"
+        for index, piece in enumerate(expect(post_processor.get("single"), path, "post_processor.single", list))
+    ]
     if pieces not in (["text"], ["token", "text"], ["text", "token"], ["token", "text", "token"]):
         raise ValueError(f"{path}: post_processor.single must be a text with at most one token before and after it")
     return {"add_bos_token": pieces[0] == "token", "add_eos_token": pieces[-1] == "token"}
 
 
-def _read_sides(content: dict[str, Any]) -> dict[str, str]:
+def _read_sides(content: dict[str, Any], path: str | os.PathLike[str]) -> dict[str, Any]:
     """Padding and truncation that were saved with the tokenizer."""
-    found = {}
-    if content.get("padding"):
-        found["padding_side"] = str(content["padding"].get("direction", "Right")).lower()
-        found["pad_token"] = content["padding"].get("pad_token")
-    if content.get("truncation"):
-        found["truncation_side"] = str(content["truncation"].get("direction", "Right")).lower()
+    found: dict[str, Any] = {}
+    for name in ("padding", "truncation"):
+        if saved := expect(content.get(name), path, name, dict, NULL):
+            side = expect(saved.get("direction", "Right"), path, f"{name}.direction", str).lower()
+            found[f"{name}_side"] = _choose(side, path, f"{name}.direction", SIDES)
+            if name == "padding" and saved.get("pad_token") is not None:
+                found["pad_token"] = _added_token(saved["pad_token"], path, "padding.pad_token")
     return found
 
 
-def _read_settings(folder: Path) -> dict[str, Any]:
-    """Read tokenizer_config.json, and what older directories have beside it."""
+# -- settings ----------------------------------------------------------------------------------------------------------
+
+
+def _read_all_settings(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Read tokenizer_config.json, and what older directories have beside it: known settings, and others."""
     path = folder / "tokenizer_config.json"
-    settings = _read_object(path) if path.is_file() else {}
+    settings, others = _read_settings(path) if path.is_file() else ({}, {})
     if "added_tokens_decoder" in settings:
-        added = _expect(settings["added_tokens_decoder"], dict, f"{path}: 'added_tokens_decoder'")
-        settings["added_tokens_decoder"] = _added_tokens(added, path)
-        return settings
+        return settings, others
     path = folder / "special_tokens_map.json"
     if path.is_file():
-        settings.update(_read_object(path))
+        settings.update(_read_settings(path)[0])
     path = folder / "added_tokens.json"
     if path.is_file() and not (folder / "tokenizer.json").is_file():
-        special = [settings.get(name) for name in SPECIAL_TOKENS_ATTRIBUTES]
-        names = {value.get("content") if isinstance(value, dict) else value for value in special}
-        tokens = {index: {"content": token, "special": token in names} for token, index in _read_object(path).items()}
-        settings["added_tokens_decoder"] = _added_tokens(tokens, path)
-    return settings
+        names = {str(settings[name]) for name in SPECIAL_TOKENS_ATTRIBUTES if settings.get(name)}
+        tokens = [(index, {"content": token, "special": token in names}) for token, index in _read_object(path).items()]
+        settings["added_tokens_decoder"] = _added_tokens(tokens, path, "the content")
+    return settings, others
 
 
-def write_directory(
-    directory: str | os.PathLike[str], tokenizer_json: dict[str, Any], config: dict[str, Any]
-) -> tuple[str, ...]:
-    """Write a tokenizer in all formats that are in use; return the paths."""
-    folder = Path(directory)
-    if folder.exists() and not folder.is_dir():
-        raise NotADirectoryError(f"cannot save into {directory}: it is a file, and a directory is needed")
-    folder.mkdir(parents=True, exist_ok=True)
-    model = tokenizer_json["model"]
-    special = {name: config[name] for name in SPECIAL_TOKENS_ATTRIBUTES if config.get(name) is not None}
-    contents = {
-        "tokenizer_config.json": _to_json(config),
-        "special_tokens_map.json": _to_json(special),
-        "vocab.json": json.dumps(model["vocab"], ensure_ascii=False),
-        "merges.txt": "\n".join(["#version: 0.2", *(" ".join(merge) for merge in model["merges"]), ""]),
-        "tokenizer.json": _to_json(tokenizer_json),
-    }
-    for name, text in contents.items():
-        (folder / name).write_text(text, encoding="utf-8", newline="\n")
-    return tuple(str(folder / name) for name in contents)
+def _read_settings(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Read a file of settings: those that `GPT2Tokenizer` knows, checked, and the others as they are."""
+    content = _read_object(path)
+    others = {name: value for name, value in content.items() if name not in SETTINGS}
+    settings = {name: _check_setting(value, path, name) for name, value in content.items() if name in SETTINGS}
+    # null is "none" for a special token, and "not set" for anything else.
+    settings = {name: value for name, value in settings.items() if value is not None or name.endswith("_token")}
+    older = settings.pop("additional_special_tokens", None)
+    if older and not settings.get("extra_special_tokens"):
+        settings["extra_special_tokens"] = older
+    return settings, others
 
 
-def make_tokenizer_json(
-    vocab: dict[str, int],
-    merges: Merges,
-    added: dict[int, AddedToken],
-    prefix_space: bool,
-    around: tuple[list[str], list[str]],
-) -> dict[str, Any]:
-    """Compose the content of tokenizer.json. `around` are the special tokens that go before and after each text."""
-    byte_level = {"type": "ByteLevel", "trim_offsets": True, "use_regex": True}
-    ids = {token.content: index for index, token in added.items()}
-
-    def template(sequence: str, type_id: int) -> list[dict[str, Any]]:
-        before, after = ([{"SpecialToken": {"id": token, "type_id": type_id}} for token in side] for side in around)
-        return [*before, {"Sequence": {"id": sequence, "type_id": type_id}}, *after]
-
-    return {
-        "version": "1.0",
-        "truncation": None,
-        "padding": None,
-        "added_tokens": [{"id": index, **token.to_dict()} for index, token in added.items()],
-        "normalizer": None,
-        "pre_tokenizer": {**byte_level, "add_prefix_space": prefix_space},
-        "post_processor": {
-            "type": "TemplateProcessing",
-            "single": template("A", 0),
-            "pair": template("A", 0) + template("B", 1),
-            "special_tokens": {
-                token: {"id": token, "ids": [ids[token]], "tokens": [token]} for token in dict.fromkeys(chain(*around))
-            },
-        },
-        "decoder": {**byte_level, "add_prefix_space": True},
-        "model": {
-            "type": "BPE",
-            "dropout": None,
-            "unk_token": None,
-            "continuing_subword_prefix": "",
-            "end_of_word_suffix": "",
-            "fuse_unk": False,
-            "byte_fallback": False,
-            "ignore_merges": False,
-            "vocab": vocab,
-            "merges": [list(merge) for merge in merges],
-        },
-    }
+def _check_setting(value: Any, path: Path, name: str) -> Any:
+    if value is None:
+        return None
+    if name in SPECIAL_TOKENS_ATTRIBUTES:
+        return _added_token(value, path, name)
+    if name in EXTRA:
+        tokens = expect(value, path, name, list, dict)
+        tokens = tokens.values() if isinstance(tokens, dict) else tokens
+        return [_added_token(token, path, f"{name}[{index}]") for index, token in enumerate(tokens)]
+    if name == "added_tokens_decoder":
+        return _added_tokens(expect(value, path, name, dict).items(), path, name)
+    if name in CHOICES:
+        return _choose(value, path, name, CHOICES[name])
+    if name == "model_max_length":
+        if not 0 <= expect(value, path, name, int, float) < float("inf"):
+            raise ValueError(f"{path}: {name} must be a number of tokens, not {value!r}")
+        return int(value)
+    return expect(value, path, name, bool if name in BOOLEANS else str)
 
 
 # -- reading and checking pieces ---------------------------------------------------------------------------------------
@@ -208,23 +221,36 @@ def _read_text(path: Path) -> str:
 
 
 def _read_object(path: Path) -> dict[str, Any]:
+    text = _read_text(path)
     try:
-        content = json.loads(_read_text(path))
-    except json.JSONDecodeError as error:
+        content = json.loads(text)
+    except ValueError as error:  # a JSONDecodeError, or an integer of thousands of digits
         raise ValueError(f"{path} is not valid JSON: {error}") from None
-    return dict(_expect(content, dict, str(path)))
+    except RecursionError:
+        raise ValueError(f"{path} is nested too deeply to be the file of a tokenizer") from None
+    return dict(expect(content, path, "the content", dict))
 
 
-def _expect(value: Any, kind: type, where: str) -> Any:
-    if not isinstance(value, kind):
-        raise ValueError(f"{where} must be a JSON {'object' if kind is dict else 'list'}, not {value!r:.60}")
+def expect(value: Any, path: str | os.PathLike[str], name: str, *types: type) -> Any:
+    """Give back a value from a JSON file if it is of one of these types."""
+    if type(value) not in types:  # not isinstance: true would be an integer
+        wanted = " or ".join(JSON_TYPES[kind] for kind in types)
+        raise ValueError(f"{path}: {name} must be {wanted}, not {short_repr(value)}")
     return value
+
+
+def _choose(value: Any, path: str | os.PathLike[str], name: str, choices: Sequence[str]) -> str:
+    if value not in choices:
+        raise ValueError(f"{path}: {name} must be one of {', '.join(choices)}, not {short_repr(value)}")
+    return str(value)
 
 
 def _check_vocab(vocab: dict[str, Any], path: str | os.PathLike[str]) -> dict[str, int]:
     for token, index in vocab.items():
-        if not isinstance(index, int) or isinstance(index, bool) or index < 0:
-            raise ValueError(f"{path}: the token {token!r} has the id {index!r}, which must be an integer from 0 on")
+        if type(index) is not int or index < 0:
+            raise ValueError(
+                f"{path}: the token {token!r} has the id {short_repr(index)}, which must be an integer from 0 on"
+            )
     return vocab
 
 
@@ -236,19 +262,31 @@ def check_merge(merge: Any, where: str) -> tuple[str, str]:
         or len(parts) != 2
         or not all(isinstance(part, str) and part for part in parts)
     ):
-        raise ValueError(f"{where}: a merge must be two tokens parted by one space, not {parts!r:.60}")
+        raise ValueError(f"{where}: a merge must be two tokens parted by one space, not {short_repr(parts)}")
     return parts[0], parts[1]
 
 
-def _added_tokens(tokens: dict[Any, Any], path: str | os.PathLike[str]) -> dict[int, AddedToken]:
+def _added_token(value: Any, path: str | os.PathLike[str], name: str, special: bool | None = True) -> AddedToken:
+    """A token as files have it: its characters, or an object with them and with flags. None leaves `special` to it."""
+    if isinstance(expect(value, path, name, str, dict), dict):
+        expect(value.get("content"), path, f"{name}.content", str)
+        for flag in FLAGS:
+            expect(value.get(flag), path, f"{name}.{flag}", bool, NULL)
+    try:
+        return AddedToken.of(value, special=special)
+    except ValueError as error:
+        raise ValueError(f"{path}: {name}: {error}") from None
+
+
+def _added_tokens(tokens: Iterable[tuple[Any, Any]], path: str | os.PathLike[str], name: str) -> dict[int, AddedToken]:
+    """Added tokens by id, which is a string where it was the key of a JSON object."""
     found = {}
-    for index, token in tokens.items():
-        try:
-            found[int(index)] = AddedToken.of(token)
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"{path}: bad added token {token!r:.80} with id {index!r}: {error}") from None
+    for index, token in tokens:
+        number = int(index) if isinstance(index, str) and index.isdecimal() and len(index) < 20 else index
+        if type(number) is not int or number < 0:
+            raise ValueError(
+                f"{path}: {name}: the token {short_repr(token)} has the id {short_repr(index)}, "
+                "which must be an integer from 0 on"
+            )
+        found[number] = _added_token(token, path, f"{name} (id {number})", special=None)
     return found
-
-
-def _to_json(content: dict[str, Any]) -> str:
-    return json.dumps(content, indent=2, ensure_ascii=False) + "\n"

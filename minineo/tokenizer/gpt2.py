@@ -14,17 +14,10 @@ from minineo.tokenizer.added import AddedToken
 from minineo.tokenizer.batch import UNLIMITED, Layout, make_rows, pad_rows, resolve_lengths
 from minineo.tokenizer.codec import Codec
 from minineo.tokenizer.encoding import FIELDS, BatchEncoding, Encoding, to_arrays
-from minineo.tokenizer.files import (
-    Merges,
-    check_merge,
-    make_tokenizer_json,
-    read_directory,
-    read_merges,
-    read_vocab,
-    write_directory,
-)
+from minineo.tokenizer.files import Merges, check_merge, files_of, read_directory, read_merges, read_vocab
 from minineo.tokenizer.inputs import Text, as_batch
 from minineo.tokenizer.learn import learn_bpe
+from minineo.tokenizer.saving import make_tokenizer_json, write_directory
 from minineo.tokenizer.vocabulary import SPECIAL_TOKENS_ATTRIBUTES
 
 END_OF_TEXT = "<|endoftext|>"
@@ -107,20 +100,15 @@ class GPT2Tokenizer(Codec):
     @classmethod
     def from_pretrained(cls, directory: str | os.PathLike[str], **arguments: Any) -> Self:
         """Read a tokenizer from a directory. Arguments of the class override what the files say."""
-        settings = read_directory(directory)
-        unknown = sorted(set(arguments) - _ARGUMENTS)
-        if unknown:
-            raise TypeError(f"unknown argument {', '.join(unknown)}; there are {', '.join(sorted(_ARGUMENTS))}")
-        settings["extra_special_tokens"] = _extra_tokens(settings)
-        settings = {"name_or_path": str(directory), **settings, **arguments}
-        for name in SPECIAL_TOKENS_ATTRIBUTES:
-            if isinstance(settings.get(name), dict):
-                settings[name] = AddedToken.of(settings[name], special=True)
+        settings, others = read_directory(directory)
+        known = set(signature(cls.__init__).parameters) - {"self"}
+        if unknown := sorted(set(arguments) - known):
+            raise TypeError(f"unknown argument {', '.join(unknown)}; there are {', '.join(sorted(known))}")
         try:
-            tokenizer = cls(**{name: value for name, value in settings.items() if name in _ARGUMENTS})
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"the tokenizer files in {directory} do not fit together: {error}") from error
-        tokenizer.init_kwargs = {name: value for name, value in settings.items() if name not in _ARGUMENTS}
+            tokenizer = cls(**{"name_or_path": str(directory), **settings, **arguments})
+        except ValueError as error:
+            raise ValueError(f"cannot make a tokenizer of {files_of(directory)}: {error}") from error
+        tokenizer.init_kwargs = others
         return tokenizer
 
     def save_pretrained(self, directory: str | os.PathLike[str]) -> tuple[str, ...]:
@@ -295,14 +283,3 @@ class GPT2Tokenizer(Codec):
             f"len={len(self)}, model_max_length={self.model_max_length}, padding_side={self.padding_side!r}, "
             f"truncation_side={self.truncation_side!r}, special_tokens={self.special_tokens_map})"
         )
-
-
-_ARGUMENTS = frozenset(signature(GPT2Tokenizer.__init__).parameters) - {"self"}
-"""What the class takes; the rest of tokenizer_config.json is kept aside."""
-
-
-def _extra_tokens(settings: dict[str, Any]) -> list[AddedToken]:
-    """Special tokens without a name, under the two keys and in the two forms that files have them in."""
-    old, new = settings.pop("additional_special_tokens", None), settings.get("extra_special_tokens")
-    tokens = new or old or []
-    return [AddedToken.of(token, special=True) for token in (tokens.values() if isinstance(tokens, dict) else tokens)]

@@ -5,9 +5,14 @@ import codecs
 SURROGATE_AWARE = "minineo.replace"
 """The name under which Python's codecs know `_replace`."""
 
+ERRORS = ("replace", "strict", "ignore", "backslashreplace", "surrogateescape", "surrogatepass")
+"""What `errors` may be: "replace" (see `_replace`), and Python's own error handlers for decoding."""
+
 
 def codec_errors(errors: str) -> str:
     """Which of Python's error handlers serves a tokenizer's `errors` argument."""
+    if errors not in ERRORS:
+        raise ValueError(f"errors must be one of {', '.join(ERRORS)}, not {errors!r}")
     return SURROGATE_AWARE if errors == "replace" else errors
 
 
