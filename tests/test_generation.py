@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import array_api_strict
@@ -433,7 +434,7 @@ WRONG: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"num_beams": 2, "length_penalty": float("inf")}, ValueError, "length_penalty: received inf"),
     ({"num_return_sequences": 2}, ValueError, "num_return_sequences: received 2, but greedy search finds one"),
     ({"num_beams": 2, "num_return_sequences": 3}, ValueError, "num_return_sequences: received 3, .* num_beams"),
-    ({"num_beams": 2, "streamer": object()}, ValueError, "streamer: beam search"),
+    ({"num_beams": 2, "streamer": SimpleNamespace(put=print, end=print)}, ValueError, "streamer: beam search"),
     ({"eos_token_id": "end"}, ValueError, "eos_token_id: received"),
     ({"pad_token_id": 31}, ValueError, "pad_token_id: received 31, expected ids from 0 to 30"),
     ({"suppress_tokens": [31]}, ValueError, "suppress_tokens: received"),
@@ -484,8 +485,8 @@ def test_wrong_arguments_are_named_before_any_work(
         (np.array([[-1]]), ValueError, "received -1, expected 0 ... 30"),
         ("text", TypeError, "input_ids: received a str"),
         (array_api_strict.asarray([[1]]), TypeError, "Convert one to the other"),
-        (np.ones((1, 48), int), ValueError, "prompt has 48 tokens and 1 new ones .* 48 positions"),
-        (np.ones((1, 60), int), ValueError, "prompt has 60 tokens and 1 new ones .* 48 positions"),
+        (np.ones((1, 48), int), ValueError, "prompt alone has 48 tokens, .* 48 positions .* at least 1 must be left"),
+        (np.ones((1, 60), int), ValueError, "prompt alone has 60 tokens, .* 48 positions .* at least 1 must be left"),
     ],
 )
 def test_wrong_prompts_are_named_before_any_work(prompt: Any, error: type[Exception], message: str) -> None:

@@ -1,7 +1,8 @@
 """What `generate` can be asked for: Hugging Face's names, defaults and meanings (transformers 5.23).
 
-Values come from three places. What the caller passes wins over what the checkpoint's `generation_config.json` says, and
-that over the defaults below; the special tokens default to those of the model's configuration.
+What the caller passes wins over the dictionary that he passes as `generation_config`, that over the checkpoint's
+`generation_config.json`, and that over the defaults below. A checkpoint without such a file has the special tokens of
+its `config.json`; one with it has those that the file names, and no others.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from minineo.arrays import Array
-from minineo.generation.checks import check_values, plain
+from minineo.generation.checks import check_values, from_where, plain
 
 Processor = Callable[[Array, Array], Array]  # (ids so far (N, T), scores (N, V)) -> new scores (N, V)
 Criterion = Callable[[Array, Any], Any]  # (ids so far (N, T), scores so far or None) -> which rows are done, (N,)
@@ -21,6 +22,11 @@ Criterion = Callable[[Array, Any], Any]  # (ids so far (N, T), scores so far or 
 DEFAULT_NEW_TOKENS = 20  # where neither max_length nor max_new_tokens is given
 NONE_HAS_A_MEANING = {"top_k", "eos_token_id", "pad_token_id"}  # elsewhere None stands for the default
 SPECIAL_TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id")
+
+# Where a value that the caller did not pass comes from, in words for messages.
+CONFIG = "the checkpoint's config.json (model.config)"
+STORED = "the checkpoint's generation_config.json (model.generation_config)"
+PRESET = "the argument generation_config"
 
 
 @dataclass(frozen=True)
@@ -106,53 +112,75 @@ class GenerationArguments:
 NAMES = tuple(field.name for field in fields(GenerationArguments))
 
 
-def resolve(config: Any, stored: Mapping[str, Any] | None, given: Mapping[str, Any]) -> GenerationArguments:
+def resolve(
+    config: Any, stored: Mapping[str, Any], preset: Mapping[str, Any], given: Mapping[str, Any]
+) -> tuple[GenerationArguments, dict[str, str]]:
     """Put together and check the arguments of one call.
 
-    `config` is the model's; `stored` is its `generation_config`, of which unknown keys are ignored; `given` is what the
-    caller passed: an unknown name there is a `TypeError` that suggests the nearest.
+    `config` is the model's; `stored` is its `generation_config`, `preset` the one of the call, and unknown keys in
+    either are ignored; `given` is what the caller passed: an unknown name there is a `TypeError` that suggests the
+    nearest. Returns the arguments, and for those that the caller did not pass where they come from, for messages.
     """
     for name in given:
         if name not in NAMES:
             raise TypeError(f"generate() got an unexpected argument {name!r}. {_suggestion(name)}")
-    values = {name: getattr(config, name, None) for name in SPECIAL_TOKENS}
-    values |= {name: value for name, value in (stored or {}).items() if name in NAMES and value is not None}
-    if not 0 <= (values.get("pad_token_id") or 0) < config.vocab_size:
-        values.pop("pad_token_id")  # -1 stands for none in some old files
+    # As in Hugging Face, a generation_config.json leaves no special token to config.json, not even one it lacks.
+    special = {} if stored else {name: getattr(config, name, None) for name in SPECIAL_TOKENS}
+    values: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    for origin, source in ((CONFIG, special), (STORED, stored), (PRESET, preset)):
+        known = {name: plain(value) for name, value in source.items() if name in NAMES and value is not None}
+        values |= known
+        origins |= dict.fromkeys(known, origin)
+    padding = values.get("pad_token_id")
+    if isinstance(padding, int) and not 0 <= padding < config.vocab_size:
+        del values["pad_token_id"]  # -1 stands for none in some old files
     if given.get("max_length") is not None:
         values.pop("max_new_tokens", None)  # a length that the caller names wins over either that is stored
-    values |= {name: value for name, value in given.items() if value is not None or name in NONE_HAS_A_MEANING}
-    arguments = GenerationArguments(**{name: plain(value) for name, value in values.items()})
-    check_values(arguments, config.vocab_size)
+    named = {name: plain(value) for name, value in given.items() if value is not None or name in NONE_HAS_A_MEANING}
+    origins = {name: origin for name, origin in origins.items() if name not in named}
+    arguments = GenerationArguments(**(values | named))
+    check_values(arguments, config.vocab_size, origins)
     # A token that the model cannot produce ends nothing: -1 in some old files, 50256 beside a small test vocabulary.
     possible = [token for token in arguments.eos_token_ids if 0 <= token < config.vocab_size]
-    return replace(arguments, eos_token_id=possible)
+    return replace(arguments, eos_token_id=possible), origins
 
 
-def with_lengths(arguments: GenerationArguments, prompt_length: int, max_positions: int) -> GenerationArguments:
-    """Settle `max_length`, `max_new_tokens` and `min_length`, or raise `ValueError` where they do not fit the model."""
-    new, longest = arguments.max_new_tokens, arguments.max_length
-    if new is None and longest is not None:
-        new = longest - prompt_length
-    elif new is None:  # Hugging Face, too, shortens its default to what the model still holds
-        new = max(1, min(DEFAULT_NEW_TOKENS, max_positions - prompt_length))
-    if prompt_length + max(new, 1) > max_positions:
+def with_lengths(
+    arguments: GenerationArguments, origins: Mapping[str, str], prompt_length: int, max_positions: int
+) -> GenerationArguments:
+    """Settle `max_length`, `max_new_tokens` and `min_length`, or raise `ValueError` where they do not fit the model.
+
+    `origins` as `resolve` returns them: a minimum beyond the greatest length is an error only where the caller named
+    it. One that is stored was meant for longer texts; until the greatest length is reached, no end token comes.
+    """
+    if prompt_length >= max_positions:
         raise ValueError(
-            f"The prompt has {prompt_length} tokens and {max(new, 1)} new ones are asked for, but the model has "
+            f"The prompt alone has {prompt_length} tokens, but the model has {max_positions} positions "
+            "(max_position_embeddings), of which at least 1 must be left for a new token. Shorten the prompt."
+        )
+    new, longest = arguments.max_new_tokens, arguments.max_length
+    asked = "max_length" if new is None else "max_new_tokens"
+    if new is None:  # Hugging Face, too, shortens its default to what the model still holds
+        new = min(DEFAULT_NEW_TOKENS, max_positions - prompt_length) if longest is None else longest - prompt_length
+    if prompt_length + new > max_positions:
+        raise ValueError(
+            f"The prompt has {prompt_length} tokens and {new} new ones are asked for, but the model has "
             f"{max_positions} positions (max_position_embeddings). Shorten the prompt or ask for fewer tokens."
+            f"{from_where(asked, origins)}"
         )
     if new < 1:
         raise ValueError(
-            f"max_length={longest} counts the prompt, which has {prompt_length} tokens already. "
-            "Pass a larger max_length, or max_new_tokens, which does not count the prompt."
+            f"max_length={longest} counts the prompt, which has {prompt_length} tokens already. Pass a larger "
+            f"max_length, or max_new_tokens, which does not count the prompt.{from_where(asked, origins)}"
         )
-    shortest = arguments.min_length
+    shortest, name = arguments.min_length, "min_length"
     if arguments.min_new_tokens is not None:
-        shortest = prompt_length + arguments.min_new_tokens
-    if shortest > prompt_length + new:
+        shortest, name = prompt_length + arguments.min_new_tokens, "min_new_tokens"
+    if shortest > prompt_length + new and name not in origins:
         raise ValueError(
-            f"min_length or min_new_tokens asks for at least {shortest - prompt_length} new tokens after a prompt of "
-            f"{prompt_length}, but at most {new} can come (max_length or max_new_tokens)."
+            f"{name} asks for at least {shortest - prompt_length} new tokens after a prompt of {prompt_length}, "
+            f"but at most {new} can come (max_length or max_new_tokens).{from_where(asked, origins)}"
         )
     return replace(arguments, max_length=prompt_length + new, max_new_tokens=new, min_length=shortest)
 

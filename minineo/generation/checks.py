@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -39,12 +39,18 @@ def strings(value: Any, name: str) -> list[str]:
     return list(several)
 
 
-def random_generator(seed: Any) -> np.random.Generator:
+def streamer_methods(value: Any, name: str) -> None:
+    """Accept None, or what takes tokens by `put(tokens)` and is told of the last by `end()`."""
+    if value is not None and not all(callable(getattr(value, method, None)) for method in ("put", "end")):
+        raise TypeError(f"{name}: received {value!r}, expected an object with the methods put(tokens) and end().")
+
+
+def random_generator(seed: Any, name: str = "seed") -> np.random.Generator:
     """Make the source of random numbers of one call. A generator is used as it is, so that calls can share one."""
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer | np.random.Generator | None):
-        raise TypeError(f"seed: received {seed!r}, expected an int, a numpy.random.Generator or None.")
+        raise TypeError(f"{name}: received {seed!r}, expected an int, a numpy.random.Generator or None.")
     if isinstance(seed, int | np.integer) and seed < 0:
-        raise ValueError(f"seed: received {seed}, expected an int that is not negative.")
+        raise ValueError(f"{name}: received {seed}, expected an int that is not negative.")
     return np.random.default_rng(seed)
 
 
@@ -99,19 +105,45 @@ SAMPLING_RULES: dict[str, Rule] = {
     "eta_cutoff": CUTOFF,
 }
 
+# These say themselves what is wrong: (value, name of the argument) -> TypeError or ValueError.
+CHECKS: dict[str, Callable[[Any, str], object]] = {
+    "logits_processor": functions,
+    "stopping_criteria": functions,
+    "stop_strings": strings,
+    "seed": random_generator,
+    "streamer": streamer_methods,
+}
 
-def check_values(arguments: GenerationArguments, vocab_size: int) -> None:
-    """Raise for a value that the argument cannot have, alone or beside the others."""
-    for name, (is_right, expected) in (RULES | (SAMPLING_RULES if arguments.do_sample else {})).items():
+
+def from_where(name: str, origins: Mapping[str, str]) -> str:
+    """A sentence for the end of a message: where a value comes from that the caller did not pass."""
+    return f" {name} comes from {origins[name]}." if name in origins else ""
+
+
+def check_values(arguments: GenerationArguments, vocab_size: int, origins: Mapping[str, str]) -> None:
+    """Raise for a value that the argument cannot have, alone or beside the others.
+
+    `origins` says where the values come from that the caller did not pass.
+    """
+    rules = RULES | _token_rules(vocab_size) | (SAMPLING_RULES if arguments.do_sample else {})
+    for name, (is_right, expected) in rules.items():
         value = getattr(arguments, name)
         if value is not None and not is_right(value):
-            raise ValueError(f"{name}: received {value!r}, expected {expected}.")
-    _check_tokens(arguments, vocab_size)
-    functions(arguments.logits_processor, "logits_processor")
-    functions(arguments.stopping_criteria, "stopping_criteria")
-    if strings(arguments.stop_strings, "stop_strings") and not hasattr(arguments.tokenizer, "decode"):
+            raise ValueError(f"{name}: received {value!r}, expected {expected}.{from_where(name, origins)}")
+    for name, check in CHECKS.items():
+        try:
+            check(getattr(arguments, name), name)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"{error}{from_where(name, origins)}") from None
+    _check_combinations(arguments)
+    if arguments.is_speculative:
+        _check_speculation(arguments, vocab_size)
+
+
+def _check_combinations(arguments: GenerationArguments) -> None:
+    """Raise for arguments that contradict one another."""
+    if arguments.stop_strings and not hasattr(arguments.tokenizer, "decode"):
         raise ValueError("stop_strings: finding them needs the text, so pass tokenizer= as well.")
-    random_generator(arguments.seed)
     if arguments.num_beams == 1 and not arguments.do_sample and arguments.num_return_sequences > 1:
         raise ValueError(
             f"num_return_sequences: received {arguments.num_return_sequences}, but greedy search finds one sequence. "
@@ -124,8 +156,6 @@ def check_values(arguments: GenerationArguments, vocab_size: int) -> None:
         )
     if arguments.num_beams > 1 and arguments.streamer is not None:
         raise ValueError("streamer: beam search knows its tokens only at the end. Pass num_beams=1 to stream.")
-    if arguments.is_speculative:
-        _check_speculation(arguments, vocab_size)
 
 
 def _check_speculation(arguments: GenerationArguments, vocab_size: int) -> None:
@@ -150,27 +180,24 @@ def _check_speculation(arguments: GenerationArguments, vocab_size: int) -> None:
         )
 
 
-def _check_tokens(arguments: GenerationArguments, vocab_size: int) -> None:
-    """Raise for what is no token id. End tokens may lie outside the vocabulary: they never come."""
-    if not all(_is_integer(token) for token in arguments.eos_token_ids):
-        raise ValueError(f"eos_token_id: received {arguments.eos_token_id!r}, expected an int or a list of ints.")
-    lists: dict[str, Sequence[int] | None] = {
-        "pad_token_id": None if arguments.pad_token_id is None else [arguments.pad_token_id],
-        "suppress_tokens": arguments.suppress_tokens,
-        "begin_suppress_tokens": arguments.begin_suppress_tokens,
+def _token_rules(vocab_size: int) -> dict[str, Rule]:
+    """What token ids can be. End and beginning tokens may lie outside the vocabulary: nobody may ever need them."""
+
+    def are_tokens(value: Any) -> bool:
+        return isinstance(value, list) and all(_is_integer(token) and 0 <= token < vocab_size for token in value)
+
+    ids = f"ids from 0 to {vocab_size - 1}"
+    return {
+        "bos_token_id": (_is_integer, "an int"),
+        "eos_token_id": (
+            lambda value: all(map(_is_integer, value if isinstance(value, list) else [value])),
+            "an int or a list of ints",
+        ),
+        "pad_token_id": (lambda value: are_tokens([value]), ids),
+        "suppress_tokens": (are_tokens, f"a list of {ids}"),
+        "begin_suppress_tokens": (are_tokens, f"a list of {ids}"),
+        "bad_words_ids": (
+            lambda words: isinstance(words, list) and all(are_tokens(word) and word for word in words),
+            f"a list of lists of {ids}, such as [[50], [13, 7]]",
+        ),
     }
-    for name, tokens in lists.items():
-        if tokens is not None and not _are_tokens(tokens, vocab_size):
-            raise ValueError(f"{name}: received {getattr(arguments, name)!r}, expected ids from 0 to {vocab_size - 1}.")
-    words = arguments.bad_words_ids
-    if words is not None and not (
-        isinstance(words, list) and all(_are_tokens(word, vocab_size) and word for word in words)
-    ):
-        raise ValueError(
-            f"bad_words_ids: received {words!r}, expected a list of lists of ids from 0 to {vocab_size - 1}, "
-            "such as [[50], [13, 7]]."
-        )
-
-
-def _are_tokens(value: Any, vocab_size: int) -> bool:
-    return isinstance(value, list) and all(_is_integer(token) and 0 <= token < vocab_size for token in value)

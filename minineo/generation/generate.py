@@ -43,6 +43,12 @@ def generate(
     token counts, derived from the padding token if not given. `arguments` are those of `GenerationArguments`;
     `generation_config` is a dictionary of defaults for them, which win over `model.generation_config`.
 
+    Special tokens are those of `model.generation_config`, or of `model.config` where that is empty, which it is if the
+    checkpoint has no generation_config.json. In two things the caller counts for more than in Hugging Face. A
+    `max_length` that is passed wins over a `max_new_tokens` that is stored; there `max_new_tokens` always wins. And a
+    `min_length` or `min_new_tokens` that is passed but cannot be reached is an error; there, as here for one that is
+    stored, it only keeps the end tokens away.
+
     Returns the tokens (B * num_return_sequences, L), prompt included, in the type of `input_ids`, rows that end early
     filled with the padding token; or an output that holds them, with `return_dict_in_generate=True`.
 
@@ -109,12 +115,12 @@ class _Plan:
 
 
 def _plan(model: Any, input_ids: Any, attention_mask: Any, config: Any, given: Mapping[str, Any]) -> _Plan:
-    stored = _as_dictionary(getattr(model, "generation_config", None)) | _as_dictionary(config)
-    arguments = resolve(model.config, stored, given)
+    stored = _as_dictionary(getattr(model, "generation_config", None))
+    arguments, origins = resolve(model.config, stored, _as_dictionary(config), given)
     input_ids = prompt_ids(model, input_ids, arguments.bos_token_id)
     context = prompt_context(model, input_ids, attention_mask, arguments)
     prompt_length = input_ids.shape[1]
-    arguments = with_lengths(arguments, prompt_length, model.config.max_position_embeddings)
+    arguments = with_lengths(arguments, origins, prompt_length, model.config.max_position_embeddings)
     padding = None
     if arguments.is_speculative and input_ids.shape[0] != 1:
         raise ValueError(
