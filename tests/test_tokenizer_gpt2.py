@@ -343,15 +343,35 @@ def test_decode_takes_what_users_have(tokenizer: GPT2Tokenizer) -> None:
 
 
 def test_ids_that_no_token_has(tokenizer: GPT2Tokenizer) -> None:
-    for ids in ([4096], [-1], np.array([[1, 4096]])):
-        with pytest.raises(ValueError, match=r"there is no token with id .*: ids go from 0 to 4095"):
-            tokenizer.decode(ids)
+    """A model may have more rows than there are tokens: its text must not be lost for one of them."""
+    for ids in ([64, 4096, 65], [10**30, 64, 65], np.array([64, 65, 99_999])):
+        assert tokenizer.decode(ids) == tokenizer.decode(ids, skip_special_tokens=True) == "ab"
+    assert tokenizer.decode(4096) == ""
+    assert tokenizer.batch_decode(np.array([[64, 5000], [5000, 5000]])) == ["a", ""]
+    with pytest.raises(ValueError, match=r"there is no token with id -1: ids go from 0 to 4095"):
+        tokenizer.decode([64, -1])
     with pytest.raises(ValueError, match="labels of -100 have to be replaced"):
         tokenizer.decode([-100])
     with pytest.raises(ValueError, match="no token with id 4096"):
         tokenizer.convert_ids_to_tokens([4096])
-    with pytest.raises(TypeError):
-        tokenizer.decode([1.5])
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ("abc", "str: 'abc'"),
+        (["abc"], r"list: \['abc'\]"),
+        ([1.5], r"list: \[1\.5\]"),
+        (1.5, "float: 1.5"),
+        (None, "NoneType: None"),
+        ([[1], [None]], r"list: \[None\]"),
+        (np.array([1.0]), r"list: \[1\.0\]"),
+        (b"abc", "bytes: b'abc'"),
+    ],
+)
+def test_what_is_no_id(tokenizer: GPT2Tokenizer, value: object, shown: str) -> None:
+    with pytest.raises(TypeError, match=rf"token ids must be an integer, a list or an array.*; got {shown}"):
+        tokenizer.decode(value)
 
 
 def test_conversion(tokenizer: GPT2Tokenizer) -> None:

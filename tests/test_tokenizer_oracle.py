@@ -323,6 +323,8 @@ def test_decoding_random_ids() -> None:
     generator = random.Random(0)
     for _ in range(500):
         ids = [generator.choice([generator.randrange(256), generator.randrange(len(ours)), 4095]) for _ in range(12)]
+        more = [*ids[:6], len(ours) + generator.randrange(1000), *ids[6:]]  # an id that no token has
+        assert ours.decode(more) == theirs.decode(more)
         for skip in (False, True):
             assert ours.decode(ids, skip_special_tokens=skip) == theirs.decode(ids, skip_special_tokens=skip)
             assert ours.convert_ids_to_tokens(ids, skip) == theirs.convert_ids_to_tokens(ids, skip)

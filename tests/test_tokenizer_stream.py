@@ -26,7 +26,7 @@ def pieces(data: bytes) -> list[str]:
 
 
 ids = st.lists(
-    st.one_of(st.integers(0, 4095), st.sampled_from([*byte_ids(b"\xf0\x9f\x98\x80\xe2\x82\xacA\xed\xa0\xff"), END]))
+    st.one_of(st.integers(0, 4200), st.sampled_from([*byte_ids(b"\xf0\x9f\x98\x80\xe2\x82\xacA\xed\xa0\xff"), END]))
 )
 
 
@@ -80,5 +80,11 @@ def test_after_the_end_a_new_text_begins() -> None:
 
 
 def test_an_id_that_no_token_has() -> None:
-    with pytest.raises(ValueError, match="no token with id 5000"):
-        StreamDecoder(tokenizer).put(5000)
+    """It changes nothing, not even within a character."""
+    decoder = StreamDecoder(tokenizer)
+    euro = byte_ids("€".encode())
+    assert [decoder.put(index) for index in (5000, *euro[:2], 4096, euro[2])] == ["", "", "", "", "€"]
+    with pytest.raises(ValueError, match="no token with id -1"):
+        decoder.put(-1)
+    with pytest.raises(TypeError, match=r"token ids must be .*; got list: \[1\.5\]"):
+        decoder.put(1.5)

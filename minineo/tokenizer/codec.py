@@ -2,7 +2,9 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
+from itertools import repeat
 from operator import index as as_index
+from reprlib import repr as short_repr
 from typing import Any
 
 from minineo.tokenizer.added import AddedToken
@@ -80,17 +82,13 @@ class Codec(Vocabulary):
 
     # -- ids -> text -----------------------------------------------------------------------------------------------
 
-    def is_special(self, index: int) -> bool:
-        """Whether a token id is that of a special token, which `skip_special_tokens` leaves out."""
-        return index in self._skipped
-
     def decode(
         self, token_ids: Any, skip_special_tokens: bool = False, clean_up_tokenization_spaces: bool | None = None
     ) -> Any:
         """Text of token ids: an int, a list, an array, or a call's result. Rows of ids give a list of texts.
 
         Nothing is ever cleaned up: `clean_up_tokenization_spaces` is there because callers pass it, and would
-        turn "y is ?" into "y is?". An id that no token has raises a `ValueError`.
+        turn "y is ?" into "y is?". About ids that no token has, see `decode_bytes`.
         """
         if isinstance(token_ids, Mapping):
             token_ids = token_ids["input_ids"]
@@ -98,16 +96,27 @@ class Codec(Vocabulary):
             token_ids = token_ids.tolist()
         if isinstance(token_ids, int):
             token_ids = [token_ids]
+        if not isinstance(token_ids, Sequence) or isinstance(token_ids, str | bytes):
+            raise TypeError(_not_ids(token_ids))
         if len(token_ids) and (isinstance(token_ids[0], list | tuple) or getattr(token_ids[0], "ndim", 0)):
             return [self.decode(row, skip_special_tokens) for row in token_ids]
-        ids = list(map(as_index, token_ids))
+        return decode_utf8(self.decode_bytes(token_ids, skip_special_tokens), self.errors)
+
+    def decode_bytes(self, token_ids: Sequence[int], skip_special_tokens: bool = False) -> bytes:
+        """Bytes of token ids. An id above zero that no token has stands for none, as in `transformers`.
+
+        For a model may have more rows than its tokenizer has tokens, and then it can choose one that means nothing.
+        Negative ids (labels of -100, say) are a mistake: they raise a `ValueError`.
+        """
+        try:
+            ids = list(map(as_index, token_ids))
+        except TypeError:
+            raise TypeError(_not_ids(token_ids)) from None
+        if ids and min(ids) < 0:
+            raise ValueError(self._no_such_id(min(ids)))
         if skip_special_tokens:
             ids = [index for index in ids if index not in self._skipped]
-        try:
-            data = b"".join(map(self._bytes.__getitem__, ids))
-        except KeyError as missing:
-            raise ValueError(self._no_such_id(missing.args[0])) from None
-        return decode_utf8(data, self.errors)
+        return b"".join(map(self._bytes.get, ids, repeat(b"")))
 
     def batch_decode(
         self, sequences: Any, skip_special_tokens: bool = False, clean_up_tokenization_spaces: bool | None = None
@@ -122,3 +131,10 @@ class Codec(Vocabulary):
             self._bytes[self._ids[token]] if token in self._ids else token_to_bytes(token) for token in tokens
         )
         return decode_utf8(data, self.errors)
+
+
+def _not_ids(value: object) -> str:
+    return (
+        "token ids must be an integer, a list or an array of integers, or rows of those; "
+        f"got {type(value).__name__}: {short_repr(value)}"
+    )

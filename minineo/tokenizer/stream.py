@@ -24,9 +24,7 @@ class StreamDecoder:
 
     def put(self, token_id: int) -> str:
         """Take the next token id; give the text that is certain now (often a word, sometimes nothing)."""
-        if self.skip_special_tokens and self.tokenizer.is_special(token_id):
-            return ""
-        return self._decoder.decode(self.tokenizer.token_bytes(token_id))
+        return self._decoder.decode(self.tokenizer.decode_bytes([token_id], self.skip_special_tokens))
 
     def end(self) -> str:
         """Give what is left: U+FFFD for a character that was never finished, or nothing. Then start anew."""
