@@ -160,6 +160,7 @@ def corpus(name: str) -> str:
     return (Path(folder) / name).read_bytes().decode()
 
 
+@pytest.mark.corpus
 @pytest.mark.parametrize("name", ["valid.txt", "train.txt"])
 def test_the_corpus(name: str) -> None:
     text = corpus(name)

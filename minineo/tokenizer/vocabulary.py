@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from operator import index as as_index
 from typing import Any
 
@@ -206,7 +207,7 @@ class Vocabulary:
         for value in new_tokens:
             token = AddedToken.of(value, special=special_tokens or None)
             if special_tokens and not token.special:
-                token = AddedToken.of({**token.to_dict(), "special": True})
+                token = replace(token, special=True)
             if token not in self._added.values():
                 self._add(token)
                 changed += 1
