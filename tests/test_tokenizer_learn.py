@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import random
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -109,6 +111,11 @@ def test_wrong_input_is_named(arguments: tuple, error: type[Exception], message:
         learn_bpe(["a"], 300, "<s>")
 
 
+def test_progress_bars_are_imported_only_by_those_who_learn() -> None:
+    code = "import sys, minineo.tokenizer; print('tqdm' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
+
+
 def learned_by_tokenizers(texts: list[str], vocab_size: int, special: list[str], min_frequency: int):
     tokenizers = require("tokenizers")
     tokenizer = tokenizers.ByteLevelBPETokenizer()
@@ -137,6 +144,7 @@ def test_random_texts_teach_the_same_as_tokenizers(seed: int) -> None:
 
 
 @pytest.mark.oracle
+@pytest.mark.corpus
 def test_the_corpus_teaches_the_same_as_tokenizers() -> None:
     require("tokenizers")
     folder = os.environ.get("MININEO_CORPUS")

@@ -56,7 +56,7 @@ def _check_arguments(vocab_size: int, special_tokens: Sequence[str], min_frequen
 
 def count_words(texts: Iterable[str], progress: bool = True) -> Counter[str]:
     """How often each word occurs in the texts."""
-    from tqdm.auto import tqdm  # not above: slow to import, and only learning needs it
+    from tqdm import tqdm  # not above: slow to import, and only learning needs it
 
     if isinstance(texts, str):
         raise TypeError("texts must be a list (or another iterable) of strings, not one string: pass [text]")
@@ -78,7 +78,7 @@ def learn_merges(
 
     A merge can make a token that is there already (a special one, or one that another merge made): it keeps its id.
     """
-    from tqdm.auto import tqdm  # not above: slow to import, and only learning needs it
+    from tqdm import tqdm  # not above: slow to import, and only learning needs it
 
     ids = {token: index for index, token in enumerate(tokens)}
     words = [[ids[character] for character in bytes_to_token(word.encode("utf-8", "surrogatepass"))] for word in counts]
