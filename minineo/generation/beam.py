@@ -18,7 +18,7 @@ from minineo.arrays import Array
 from minineo.generation.arguments import GenerationArguments, Processor
 from minineo.generation.outputs import Record
 from minineo.generation.prompt import Context, next_token_logits, repeat_rows
-from minineo.generation.sampling import draw_several
+from minineo.generation.sampling import draw_several, largest
 from minineo.generation.search import process
 from minineo.generation.stopping import Stop
 from minineo.layers.softmax import log_softmax
@@ -97,19 +97,6 @@ def beam_search(
     return _trimmed(finished, arguments.num_return_sequences)
 
 
-def largest(scores: Array, count: int) -> tuple[Array, Array]:
-    """The `count` largest of each row, largest first, and where they are: (B, N) -> two arrays (B, count)."""
-    xp = array_namespace(scores)
-    if hasattr(xp, "argpartition"):  # not in the array API; ten times faster than sorting a vocabulary
-        candidates = xp.argpartition(scores, -count, axis=1)[:, -count:]
-        candidates = xp.sort(candidates, axis=1)
-    else:
-        candidates = xp.argsort(scores, axis=1, descending=True)[:, :count]
-    values = xp.take_along_axis(scores, candidates, axis=1)
-    order = xp.argsort(values, axis=1, descending=True)
-    return xp.take_along_axis(values, order, axis=1), xp.take_along_axis(candidates, order, axis=1)
-
-
 def _start(prompt: Array, n: int) -> tuple[Hypotheses, Hypotheses]:
     """The n beams of each prompt, all alike, and n places for finished texts, all empty."""
     xp = array_namespace(prompt)
@@ -154,7 +141,12 @@ def _extend(running: Hypotheses, log_probabilities: Array, K: int, random: np.ra
 def _finish(
     finished: Hypotheses, candidates: Hypotheses, hopeful: Array, step: int, arguments: GenerationArguments
 ) -> Hypotheses:
-    """Let the candidates that have just ended compete with the texts that ended before, for the n places."""
+    """Let the candidates that have just ended compete with the texts that ended before, for the n places.
+
+    Texts that end early are filled with the padding token, or else the first end token. As in Hugging Face, a padding
+    token of id 0 counts as none here, and where neither is named they are filled with -1, which is no token. (There,
+    -1 fills them also where a padding token is named but no end token.)
+    """
     xp = array_namespace(candidates.scores)
     n = arguments.num_beams
     # Only the n best candidates may end a text: the others are there to go on in place of those that end.
@@ -164,7 +156,6 @@ def _finish(
         scores = _lowered(scores, xp.all(finished.ended, axis=1, keepdims=True))
     scores = _lowered(_lowered(scores, ~hopeful), ~eligible)
 
-    # As in Hugging Face, token 0 is not taken as padding here, and where nothing is named it is -1.
     fill = arguments.padding_id or next(iter(arguments.eos_token_ids), -1)
     one = finished.sequences[:, :, :1]
     everything = Hypotheses(
