@@ -453,8 +453,9 @@ WRONG: list[tuple[dict[str, Any], type[Exception], str]] = [
         ValueError,
         r"attention_mask: received shape \(2, 4\), expected \(2, 3\)",
     ),
-    ({"attention_mask": np.ones((2, 3))}, ValueError, "attention_mask: expected integers or booleans"),
-    ({"attention_mask": np.full((2, 3), 2)}, ValueError, "attention_mask: expected integers or booleans"),
+    ({"attention_mask": np.full((2, 3), 2)}, ValueError, "attention_mask: received 2, expected 1 at tokens and 0 at"),
+    ({"attention_mask": np.full((2, 3), -np.inf)}, ValueError, "attention_mask: received -inf, expected 1 at tokens"),
+    ({"attention_mask": np.ones((2, 3), complex)}, TypeError, "attention_mask: received dtype complex128"),
     ({"attention_mask": np.array([[1, 1, 0], [1, 1, 1]])}, ValueError, "ends with padding.*padding_side"),
 ]
 

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+from collections import UserDict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from conftest import require
 from generation_cases import random_model
+from test_generation_oracle import twin
 
+from minineo.classes import GPTNeoForCausalLM
 from minineo.generation import generate, generate_steps
 
 PROMPT = np.array([[5, 6, 7], [8, 9, 10]])
@@ -150,3 +156,125 @@ def test_beams_are_counted(num_beams: Any) -> None:
     for function in (generate, generate_steps):
         with pytest.raises(ValueError, match=f"num_beams: received {num_beams}, expected an int above 0"):
             function(random_model(9), PROMPT, num_beams=num_beams)
+
+
+class Encoding(UserDict[str, Any]):
+    """What a tokenizer returns."""
+
+
+@pytest.mark.parametrize(
+    ("prompt", "message"),
+    [
+        (
+            Encoding(input_ids=PROMPT),
+            r"received a Encoding, .* generate\(\*\*encoding\), or generate\(encoding.input_ids",
+        ),
+        ({"input_ids": PROMPT}, r"received a dict, .* generate\(\*\*encoding\)"),
+        ("hello", "received a str of text, expected token ids.*or call minineo.generate, which takes text"),
+        (["hello", "world"], "received a list of text, expected token ids.*or call minineo.generate"),
+    ],
+)
+def test_prompts_that_are_no_arrays(prompt: Any, message: str) -> None:
+    model = random_model(9)
+    for call in (lambda: model.generate(prompt), lambda: model.generate(inputs=prompt)):
+        with pytest.raises(TypeError, match=message):
+            call()
+    encoding = Encoding(input_ids=PROMPT, attention_mask=PROMPT * 0 + 1)
+    np.testing.assert_array_equal(model.generate(**encoding), model.generate(PROMPT))
+
+
+@pytest.mark.parametrize("dtype", [bool, np.int8, np.uint8, np.int64, np.float32, list])
+def test_masks_of_every_type(dtype: Any) -> None:
+    """What the model takes, generate takes."""
+    model = random_model(9)
+    mask = np.array([[0, 1, 1], [1, 1, 1]])
+    expected = model.generate(PROMPT, attention_mask=mask)
+    assert not np.array_equal(expected, model.generate(PROMPT))
+    given = mask.tolist() if dtype is list else mask.astype(dtype)
+    np.testing.assert_array_equal(model.generate(PROMPT, attention_mask=given), expected)
+
+
+def test_a_last_token_that_looks_like_padding() -> None:
+    """An error says where the mask comes from. Hugging Face continues what is left without that token."""
+    model = random_model(5, eos_token_id=3, pad_token_id=11)
+    prompt = np.array([[5, 6, 11]])
+    with pytest.raises(
+        ValueError, match=r"No attention_mask was passed, .* pad_token_id \(11\) .* pass an attention_mask of on"
+    ):
+        model.generate(prompt)
+    with pytest.raises(ValueError, match=r"tokenizer.padding_side = 'left'\.$"):
+        model.generate(prompt, attention_mask=np.array([[1, 1, 0]]))
+    same = random_model(5, eos_token_id=3, pad_token_id=3).generate(prompt)
+    np.testing.assert_array_equal(model.generate(prompt, attention_mask=prompt * 0 + 1), same)
+
+
+def test_a_beginning_token_is_no_padding() -> None:
+    model = random_model(5, bos_token_id=1, pad_token_id=1, eos_token_id=3)
+    np.testing.assert_array_equal(model.generate(), model.generate([[1]], attention_mask=[[1]]))
+    with pytest.raises(ValueError, match="bos_token_id: received 50256, expected an id from 0 to 30, since it is the"):
+        random_model(5, bos_token_id=50256).generate()
+
+
+@pytest.mark.parametrize("end", [None, 3])
+def test_beams_with_nothing_left_to_choose(end: int | None) -> None:
+    """No token may come twice, and all have come: the prompt comes back, as from Hugging Face."""
+    model = random_model(3, vocab_size=7, eos_token_id=None)
+    prompt = np.array([[0, 1, 2, 3, 4, 5, 6], [6, 5, 4, 3, 2, 1, 0]])
+    asked = {"num_beams": 2, "no_repeat_ngram_size": 1, "num_return_sequences": 2, "eos_token_id": end}
+    output = model.generate(prompt, **asked, return_dict_in_generate=True, output_scores=True)
+    np.testing.assert_array_equal(output.sequences, np.repeat(prompt, 2, axis=0))
+    assert output.beam_indices.shape == (4, 0)
+    np.testing.assert_array_equal(output.sequences_scores, np.full(4, -1e9, np.float32))
+    np.testing.assert_array_equal(model.generate(prompt, **asked), output.sequences)
+
+
+@pytest.mark.parametrize(("padding", "end", "fill"), [(None, 3, 3), (0, 3, 3), (29, 3, 29), (None, None, -1)])
+def test_what_fills_beams_that_end_early(padding: int | None, end: int | None, fill: int) -> None:
+    """As in Hugging Face: the padding token unless it is 0, else the end token, else -1."""
+    model = random_model(10, eos_token_id=end, pad_token_id=padding)
+
+    def first_row_first(ids: np.ndarray, scores: Any) -> np.ndarray:
+        return (ids[:, 0] == PROMPT[0, 0]) & (ids.shape[1] >= 5)
+
+    asked = {"max_new_tokens": 8, "num_beams": 2, "suppress_tokens": [3]}
+    output = model.generate(PROMPT, stopping_criteria=first_row_first, **asked)
+    assert output.shape == (2, 11)
+    assert output[0, 5:].tolist() == [fill] * 6
+
+
+FILES: list[dict[str, Any] | None] = [
+    None,
+    {"transformers_version": "5.23.0"},
+    {"max_new_tokens": 25},
+    {"eos_token_id": 2},
+    {"eos_token_id": None, "pad_token_id": 5},
+    {"bos_token_id": 1, "eos_token_id": [4, 6], "pad_token_id": 5, "min_length": 8},
+]
+
+
+@pytest.mark.oracle
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("content", FILES, ids=str)
+def test_files_mean_what_they_mean_to_transformers(content: dict[str, Any] | None, tmp_path: Path) -> None:
+    torch, transformers = require("torch"), require("transformers")
+    random_model(10, eos_token_id=[2, 4, 6], pad_token_id=0).save_pretrained(tmp_path)
+    if content is not None:
+        (tmp_path / "generation_config.json").write_text(json.dumps(content))
+    ours = GPTNeoForCausalLM.from_pretrained(tmp_path)
+    theirs = transformers.GPTNeoForCausalLM.from_pretrained(tmp_path).eval()
+    for more in ({}, {"max_new_tokens": 4}, {"num_beams": 3, "max_new_tokens": 30}, {"eos_token_id": 6}):
+        expected = theirs.generate(torch.tensor(PROMPT), **more)
+        np.testing.assert_array_equal(ours.generate(PROMPT, **more), expected.numpy())
+
+
+@pytest.mark.oracle
+def test_beams_with_nothing_left_are_those_of_transformers() -> None:
+    torch = require("torch")
+    model = random_model(3, vocab_size=7, eos_token_id=None)
+    prompt = np.array([[0, 1, 2, 3, 4, 5, 6]])
+    asked = {"num_beams": 2, "no_repeat_ngram_size": 1, "max_new_tokens": 5}
+    asked |= {"return_dict_in_generate": True, "output_scores": True}
+    ours, theirs = model.generate(prompt, **asked), twin(model).generate(torch.tensor(prompt), **asked)
+    np.testing.assert_array_equal(ours.sequences, theirs.sequences.numpy())
+    np.testing.assert_array_equal(ours.beam_indices, theirs.beam_indices.numpy())
+    np.testing.assert_array_equal(ours.sequences_scores, theirs.sequences_scores.numpy())

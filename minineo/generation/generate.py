@@ -117,6 +117,8 @@ class _Plan:
 def _plan(model: Any, input_ids: Any, attention_mask: Any, config: Any, given: Mapping[str, Any]) -> _Plan:
     stored = _as_dictionary(getattr(model, "generation_config", None))
     arguments, origins = resolve(model.config, stored, _as_dictionary(config), given)
+    if input_ids is None and attention_mask is None:
+        attention_mask = [[1]]  # the beginning token is text, even if it is the padding token, too
     input_ids = prompt_ids(model, input_ids, arguments.bos_token_id)
     context = prompt_context(model, input_ids, attention_mask, arguments)
     prompt_length = input_ids.shape[1]
@@ -147,15 +149,16 @@ def _search(model: Any, plan: _Plan, record: Record) -> Iterable[Array]:
 def _beams(model: Any, plan: _Plan, record: Record) -> Array | GenerateBeamDecoderOnlyOutput:
     xp = array_namespace(plan.context.input_ids)
     found = beam_search(model, plan.context, plan.arguments, plan.processors, plan.stop, plan.random, record)
-    sequences = xp.astype(xp.reshape(found.sequences, (-1, found.sequences.shape[2])), plan.dtype)
+    rows = found.scores.shape[0] * found.scores.shape[1]  # not -1 below: nothing can be derived from a size of 0
+    sequences = xp.astype(xp.reshape(found.sequences, (rows, found.sequences.shape[2])), plan.dtype)
     if not plan.arguments.return_dict_in_generate:
         return sequences
     return GenerateBeamDecoderOnlyOutput(
         sequences,
-        sequences_scores=xp.reshape(found.scores, (-1,)) if plan.arguments.output_scores else None,
+        sequences_scores=xp.reshape(found.scores, (rows,)) if plan.arguments.output_scores else None,
         scores=record.scores_so_far,
         logits=record.logits_so_far,
-        beam_indices=xp.reshape(found.origins, (-1, found.origins.shape[2])),
+        beam_indices=xp.reshape(found.origins, (rows, found.origins.shape[2])),
         past_key_values=record.cache,
     )
 

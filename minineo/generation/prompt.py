@@ -5,6 +5,7 @@ Dimensions: B batch, T positions so far, V vocabulary.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,7 +14,7 @@ from array_api_compat import array_namespace, device
 from minineo.arrays import Array, at_least_float32
 from minineo.generation.arguments import GenerationArguments
 from minineo.model.cache import Cache
-from minineo.model.inputs import check_ids, check_library
+from minineo.model.inputs import check_ids, check_library, check_mask
 
 
 @dataclass(frozen=True)
@@ -86,11 +87,28 @@ def positions(attention_mask: Array) -> Array:
 
 def prompt_ids(model: Any, input_ids: Any, bos_token_id: int | None) -> Array:
     """The prompt as an array: lists become one of the model's library, None becomes the beginning token."""
+    if isinstance(input_ids, Mapping):
+        raise TypeError(
+            f"input_ids: received a {type(input_ids).__name__}, expected an array of token ids. Pass what it holds: "
+            "generate(**encoding), or generate(encoding.input_ids), where encoding = tokenizer(text, "
+            'return_tensors="np").'
+        )
+    texts = input_ids if isinstance(input_ids, list | tuple) else [input_ids]
+    if any(isinstance(text, str) for text in texts):
+        raise TypeError(
+            f"input_ids: received a {type(input_ids).__name__} of text, expected token ids. "
+            'Pass tokenizer(text, return_tensors="np").input_ids, or call minineo.generate, which takes text.'
+        )
     weight = next(iter(model.params.values()))
     xp = array_namespace(weight)
     if input_ids is None:
         if bos_token_id is None:
             raise ValueError("input_ids: there is no prompt, and no bos_token_id to begin with.")
+        if not 0 <= bos_token_id < model.config.vocab_size:
+            raise ValueError(
+                f"bos_token_id: received {bos_token_id}, expected an id from 0 to {model.config.vocab_size - 1}, since "
+                "it is the prompt where none is passed."
+            )
         input_ids = [[bos_token_id]]
     if isinstance(input_ids, list | tuple):
         try:
@@ -120,15 +138,33 @@ def prompt_context(model: Any, input_ids: Array, attention_mask: Any, arguments:
             f"{model.config.vocab_size - 1}. Pass int64."
         )
     input_ids = xp.astype(input_ids, xp.int64)
-    mask = _mask_of_padding(input_ids, arguments) if attention_mask is None else _check_mask(attention_mask, input_ids)
+    if attention_mask is None:
+        mask = _mask_of_padding(input_ids, arguments)
+    else:
+        mask = _checked_mask(attention_mask, input_ids)
     if mask is None or bool(xp.all(mask == 1)):
         return Context(input_ids, None)
-    if not bool(xp.all(mask[:, -1] == 1)):
+    if not bool(xp.all(mask[:, -1] == 1)):  # Hugging Face goes on, as if the prompt did not have its last token
+        derived = (
+            f" No attention_mask was passed, so every token that is pad_token_id ({arguments.padding_id}) was taken "
+            "for padding; if it is text here, pass an attention_mask of ones."
+        )
         raise ValueError(
             "A row of the prompt ends with padding (the attention mask is 0 at its last position), so there is nothing "
-            "to continue. Pad on the left: tokenizer.padding_side = 'left'."
+            f"to continue. Pad on the left: tokenizer.padding_side = 'left'.{derived if attention_mask is None else ''}"
         )
     return Context(input_ids, mask)
+
+
+def _checked_mask(mask: Any, input_ids: Array) -> Array:
+    """The caller's mask, an array or lists, as integers; raise unless the model could take it."""
+    xp = array_namespace(input_ids)
+    if isinstance(mask, list | tuple):
+        mask = xp.asarray(mask, device=device(input_ids))
+    check_library("attention_mask", mask, input_ids)
+    B, T = input_ids.shape
+    check_mask(mask, B, 0, T)
+    return xp.astype(mask, xp.int64)
 
 
 def _mask_of_padding(input_ids: Array, arguments: GenerationArguments) -> Array | None:
@@ -138,18 +174,3 @@ def _mask_of_padding(input_ids: Array, arguments: GenerationArguments) -> Array 
         return None
     xp = array_namespace(input_ids)
     return xp.astype(input_ids != padding, xp.int64)
-
-
-def _check_mask(mask: Any, input_ids: Array) -> Array:
-    """The mask as integers; raise unless it is of zeros and ones and as wide as the prompt."""
-    xp = array_namespace(input_ids)
-    if isinstance(mask, list | tuple):
-        mask = xp.asarray(mask, device=device(input_ids))
-    check_library("attention_mask", mask, input_ids)
-    if tuple(mask.shape) != tuple(input_ids.shape):
-        raise ValueError(
-            f"attention_mask: received shape {tuple(mask.shape)}, expected {tuple(input_ids.shape)}, that of input_ids."
-        )
-    if not xp.isdtype(mask.dtype, ("bool", "integral")) or bool(xp.any((mask != 0) & (mask != 1))):
-        raise ValueError("attention_mask: expected integers or booleans, 1 where a token counts and 0 at padding.")
-    return xp.astype(mask, xp.int64)
