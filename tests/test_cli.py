@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 import minineo
-from minineo.cli import main, texts_of
+from minineo.cli import main
+from minineo.commands import texts_of
 
 MINIMAL = [sys.executable, "-m", "minineo"]
 

@@ -1,0 +1,208 @@
+"""The commands of the command line: each prints what it finds on standard output and raises what goes wrong.
+
+Each imports what it needs when it is run, so that no command waits for what another needs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+import unicodedata
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+LONGEST_TEXT = 1_000_000  # characters held at once while a vocabulary is learned
+
+
+def generate(options: argparse.Namespace) -> None:
+    """Print the prompt and its continuation as it is produced; beam search knows its text only at the end."""
+    from minineo import text
+
+    prompt = _read_text(options.prompt, "prompt")
+    model, tokenizer = text.load(options.model, device=options.device)
+    arguments: dict[str, Any] = {
+        name: getattr(options, name)
+        for name in ("max_new_tokens", "temperature", "top_k", "top_p", "min_p", "repetition_penalty", "seed")
+        if getattr(options, name) is not None
+    }
+    arguments |= {"model": model, "tokenizer": tokenizer}
+    if options.num_beams != 1:
+        arguments |= {"num_beams": options.num_beams, "do_sample": False, "progress": sys.stderr.isatty()}
+        print(text.generate(prompt, **arguments))
+        return
+    pieces = text.stream(prompt, **arguments)
+    print(prompt, end="", flush=True)
+    for piece in pieces:
+        print(piece, end="", flush=True)
+    print()
+
+
+def score(options: argparse.Namespace) -> None:
+    """Print how well a model predicts a text file."""
+    from minineo import scoring, text
+
+    content = _read_file(options.file)
+    model, tokenizer = text.load(options.model)
+    found = scoring.score(content, model, tokenizer, options.stride, progress=sys.stderr.isatty())
+    rows = [
+        ("loss", f"{found.loss:.4f}", "nats a token"),
+        ("perplexity", f"{found.perplexity:.4f}", ""),
+        ("bits per byte", f"{found.bits_per_byte:.4f}", ""),
+        ("tokens", f"{found.tokens:,}", "predicted"),
+        ("bytes", f"{found.bytes:,}", ""),
+        ("windows", f"{found.windows:,}", ""),
+    ]
+    _print_table(rows, right=(1,))
+
+
+def tokenize(options: argparse.Namespace) -> None:
+    """Print a table of the text's tokens: id, bytes, token as the vocabulary spells it, and text."""
+    from minineo.tokenizer import GPT2Tokenizer
+
+    content = _read_text(options.text, "text")
+    with _directory(options.model) as directory:
+        tokenizer = GPT2Tokenizer.from_pretrained(directory)
+    ids: list[int] = tokenizer.encode(content)
+    rows = [("id", "token", "bytes", "text")]
+    for token_id, token in zip(ids, tokenizer.convert_ids_to_tokens(ids), strict=True):
+        raw = tokenizer.token_bytes(token_id)
+        rows.append((str(token_id), token, raw.hex(" "), _shown(raw)))
+    _print_table(rows, right=(0,))
+    print(f"\n{len(ids)} tokens, {len(content)} characters, {len(content.encode('utf-8', 'surrogatepass'))} bytes")
+
+
+def _shown(raw: bytes) -> str:
+    """The text of a token in quotes or, where it is a part of a character only, its bytes as Python writes them."""
+    try:
+        return repr(raw.decode("utf-8"))
+    except UnicodeDecodeError:
+        return repr(raw)
+
+
+def train_tokenizer(options: argparse.Namespace) -> None:
+    """Learn a vocabulary from text files and write it as a directory that transformers reads, too."""
+    from minineo.tokenizer import GPT2Tokenizer
+
+    special = options.special_token or ["<|endoftext|>"]
+    for file in options.files:
+        if not Path(file).is_file():
+            raise FileNotFoundError(f"{file}: no such file.")
+    tokenizer = GPT2Tokenizer.train(
+        texts_of(options.files, special),
+        vocab_size=options.vocab_size,
+        min_frequency=options.min_frequency,
+        special_tokens=special,
+    )
+    tokenizer.save_pretrained(options.output)
+    print(f"{len(tokenizer)} tokens, written to {options.output}")
+
+
+def texts_of(files: Iterable[str], separators: Sequence[str]) -> Iterator[str]:
+    """Texts of UTF-8 files, parted at lines that hold a separator alone, and between paragraphs where they are long."""
+    for file in files:
+        lines: list[str] = []
+        size = 0
+        try:
+            with open(file, encoding="utf-8", newline="") as opened:
+                for line in opened:
+                    separator = line.rstrip("\r\n") in separators
+                    if separator or (size > LONGEST_TEXT and not line.strip()):
+                        yield "".join(lines)
+                        lines, size = [], 0
+                    if not separator:
+                        lines.append(line)
+                        size += len(line)
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{file}: not UTF-8 text ({error.reason} at byte {error.start}).") from error
+        yield "".join(lines)
+
+
+def inspect(options: argparse.Namespace) -> None:
+    """Print a checkpoint's configuration and parameters, from its headers alone, however large it is."""
+    from minineo.checkpoints import describe
+
+    with _directory(options.checkpoint) as checkpoint:
+        if not checkpoint.exists():
+            raise FileNotFoundError(f"{checkpoint}: no such file or directory.")
+        tensors = describe(checkpoint)
+        _print_config(checkpoint)
+    rows = [("parameter", "shape", "dtype", "numbers", "bytes")]
+    for tensor in tensors:
+        shape = " x ".join(map(str, tensor.shape)) or "scalar"
+        rows.append((tensor.name, shape, tensor.dtype, f"{math.prod(tensor.shape):,}", f"{tensor.nbytes:,}"))
+    _print_table(rows, right=(3, 4))
+    files = len({tensor.file for tensor in tensors})
+    numbers = sum(math.prod(tensor.shape) for tensor in tensors)
+    size = sum(tensor.nbytes for tensor in tensors)
+    print(
+        f"\n{len(tensors)} tensors, {numbers:,} numbers, {size:,} bytes ({size / 1e6:.1f} MB) "
+        f"in {files} file{'s' if files != 1 else ''}"
+    )
+
+
+def _print_config(checkpoint: Path) -> None:
+    from minineo.config import CONFIG_FILE, GPTNeoConfig
+
+    if not (checkpoint / CONFIG_FILE).is_file():
+        return
+    try:
+        fields = GPTNeoConfig.from_pretrained(checkpoint).to_dict()
+    except (ValueError, TypeError) as error:
+        warnings.warn(str(error), stacklevel=2)  # the weights can be shown all the same
+        return
+    shown = {name: value for name, value in sorted(fields.items()) if value is not None}
+    _print_table([(name, str(value)) for name, value in shown.items()])
+    print()
+
+
+def _directory(path: str | None) -> Any:
+    """The checkpoint that a command means, as a context manager; without a path, the bundled one."""
+    from importlib.resources import as_file, files
+
+    return as_file(files("minineo") / "assets") if path is None else nullcontext(Path(path))
+
+
+def _read_text(argument: str | None, what: str) -> str:
+    """The argument or, where there is none, standard input without the line end that a shell puts there."""
+    if argument is not None:
+        return argument
+    if sys.stdin.isatty():
+        print(f"minineo: reading the {what} from the keyboard; end it with Ctrl-D", file=sys.stderr)
+    try:
+        content = sys.stdin.buffer.read().decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"standard input is not UTF-8 text ({error.reason} at byte {error.start}).") from error
+    return content.removesuffix("\n").removesuffix("\r")
+
+
+def _read_file(path: str) -> str:
+    """All of a UTF-8 file, line ends as they are; "-" is standard input."""
+    if path != "-" and not Path(path).exists():
+        raise FileNotFoundError(f"{path}: no such file.")
+    try:
+        content = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        name = "standard input" if path == "-" else path
+        raise ValueError(f"{name}: not UTF-8 text ({error.reason} at byte {error.start}).") from error
+
+
+def _print_table(rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> None:
+    """Print rows in columns, those in `right` flushed right; East Asian characters count for two."""
+    widths = [max(map(_width, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = []
+        for i, (cell, width) in enumerate(zip(row, widths, strict=True)):
+            space = " " * (width - _width(cell))
+            cells.append(space + cell if i in right else cell + space)
+        print("  ".join(cells).rstrip())
+
+
+def _width(text: str) -> int:
+    """Columns that a terminal needs."""
+    wide = sum(unicodedata.east_asian_width(character) in "WF" for character in text)
+    return len(text) + wide - sum(unicodedata.combining(character) != 0 for character in text)
