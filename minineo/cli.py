@@ -75,23 +75,17 @@ def _parser() -> argparse.ArgumentParser:
     subparsers = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_generate(subparsers)
 
-    add = _command(
-        subparsers, "score", commands.score, "measure how well a model predicts a text", "minineo score story.txt"
-    )
+    add = _command(subparsers, commands.score, "measure how well a model predicts a text", "minineo score story.txt")
     add("file", metavar="FILE", help="UTF-8 text (-: standard input); documents parted by <|endoftext|> are one text")
     add("--model", metavar="DIR", help=f"directory of a checkpoint (default: {BUNDLED})")
     add("--stride", type=int, metavar="N", help="tokens between the beginnings of windows (default: half the context)")
 
-    add = _command(
-        subparsers, "tokenize", commands.tokenize, "show the tokens of a text", 'minineo tokenize "Once upon a time"'
-    )
+    add = _command(subparsers, commands.tokenize, "show the tokens of a text", 'minineo tokenize "Once upon a time"')
     add("text", nargs="?", metavar="TEXT", help="the text (default: standard input)")
     add("--model", metavar="DIR", help=f"directory of the tokenizer (default: {BUNDLED})")
 
     example = "minineo train-tokenizer stories.txt --vocab-size 4096 --output my-tokenizer"
-    add = _command(
-        subparsers, "train-tokenizer", commands.train_tokenizer, "learn a vocabulary from text files", example
-    )
+    add = _command(subparsers, commands.train_tokenizer, "learn a vocabulary from text files", example)
     add("files", nargs="+", metavar="FILE", help="UTF-8 text; lines that hold a special token alone part documents")
     add("--vocab-size", type=int, default=4096, metavar="N", help="tokens to end up with (default: 4096)")
     add("--min-frequency", type=int, default=2, metavar="N", help="least count of a pair to be merged (default: 2)")

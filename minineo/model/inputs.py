@@ -212,4 +212,5 @@ def _check_embeds(embeds: Array, hidden_size: int, dtype: Any) -> tuple[int, int
 
 def _check_shape(name: str, array: Array, shapes: list[tuple[int, ...]]) -> None:
     if tuple(array.shape) not in shapes:
-        raise ValueError(f"{name}: received shape {tuple(array.shape)}, expected {' or '.join(dict.fromkeys(map(str, shapes)))}.")
+        expected = " or ".join(dict.fromkeys(map(str, shapes)))
+        raise ValueError(f"{name}: received shape {tuple(array.shape)}, expected {expected}.")
