@@ -115,7 +115,8 @@ def test_ctrl_c_is_as_quiet_while_it_starts(delay):
         process.send_signal(signal.SIGINT)
         error = process.stderr.read()
     assert b"Traceback" not in error
-    assert process.returncode in (0, 130)
+    # an extension module that is being imported may let the signal end the process: to a shell that is 130, too
+    assert process.returncode in (0, 130, -signal.SIGINT)
 
 
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-"])
