@@ -24,14 +24,16 @@ from minineo.config import GPTNeoConfig
 from minineo.fast import FAST
 from minineo.json_file import read_json_object, write_text
 from minineo.layers.activations import activation
+from minineo.model.backward import intermediates_read
 from minineo.model.block import Params
 from minineo.model.cache import Cache
 from minineo.model.heads import REFERENCE
+from minineo.model.heads_backward import BACKWARD
 from minineo.model.initialise import initialise
 from minineo.model.inputs import check_inputs, check_library, check_params
 from minineo.model.names import BASE_PREFIX, Shapes, parameter_shapes
 from minineo.model.outputs import ModelOutput
-from minineo.tap import Tap, no_tap
+from minineo.tap import Recorder, Tap, no_tap
 
 GENERATION_CONFIG_FILE = "generation_config.json"
 
@@ -213,6 +215,40 @@ class GPTNeoPreTrainedModel(Generic[Output]):
         )
         as_output = config.return_dict if return_dict is None else return_dict
         return cast(Output, output if as_output else output.to_tuple())
+
+    def loss_and_grads(
+        self,
+        input_ids: Array | None = None,
+        attention_mask: Array | None = None,
+        position_ids: Array | None = None,
+        token_type_ids: Array | None = None,
+        inputs_embeds: Array | None = None,
+        **labels: Any,
+    ) -> tuple[Array, Params]:
+        """The loss, and its gradient by every parameter under that parameter's name, of its shape and dtype.
+
+        Takes what the call takes, labels included. Where all labels are ignored, the loss is NaN and the gradients 0,
+        as in PyTorch.
+
+        Raises:
+            ValueError, TypeError: as the call does, and where labels are missing or the class has no loss.
+        """
+        name = type(self).__name__
+        if type(self).forward not in BACKWARD:
+            raise TypeError(f"{name} has no loss to differentiate; use a class with a head, such as GPTNeoForCausalLM.")
+        inputs = {
+            "attention_mask": attention_mask,
+            "position_ids": position_ids,
+            "token_type_ids": token_type_ids,
+        }
+        trace = Recorder(intermediates_read(self.config))
+        output = self(input_ids, inputs_embeds=inputs_embeds, **inputs, **labels, return_dict=True, tap=trace)
+        if "loss" not in output:
+            needed = [label for label in self.head_inputs if label != "logits_to_keep"]
+            raise ValueError(f"loss_and_grads of {name}: without {' and '.join(needed)} there is no loss; pass them.")
+        labels.pop("logits_to_keep", None)  # 0, or there were no labels to compare with
+        grads = BACKWARD[type(self).forward](self.params, self.config, trace, input_ids, **inputs, **labels)
+        return output["loss"], {name: grads[name] for name in self.params}
 
     def __repr__(self) -> str:
         config = self.config

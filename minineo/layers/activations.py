@@ -22,15 +22,43 @@ def gelu_new(x: Array) -> Array:
     return 0.5 * x * (1.0 + xp.tanh(math.sqrt(2.0 / math.pi) * (x + 0.044715 * (x * x * x))))
 
 
+def gelu_new_backward(dy: Array, x: Array) -> Array:
+    """Gradient of `gelu_new`: dy, x (...) -> dx (...)."""
+    return _gelu_tanh_backward(dy, x, math.sqrt(2.0 / math.pi))
+
+
 def gelu_fast(x: Array) -> Array:
     """`gelu_new` with its constant cut to ten digits, as some configurations ask for."""
     xp = array_namespace(x)
     return 0.5 * x * (1.0 + xp.tanh(0.7978845608 * x * (1.0 + 0.044715 * (x * x))))
 
 
+def gelu_fast_backward(dy: Array, x: Array) -> Array:
+    """Gradient of `gelu_fast`: dy, x (...) -> dx (...)."""
+    return _gelu_tanh_backward(dy, x, 0.7978845608)
+
+
+def _gelu_tanh_backward(dy: Array, x: Array, scale: float) -> Array:
+    """Gradient of 0.5 x (1 + tanh(u)), where u = scale (x + 0.044715 x^3)."""
+    xp = array_namespace(dy, x)
+    square = x * x
+    t = xp.tanh(scale * x * (1.0 + 0.044715 * square))
+    du = scale * (1.0 + 3.0 * 0.044715 * square)
+    return dy * (0.5 * (1.0 + t) + 0.5 * x * (1.0 - t * t) * du)  # tanh' = 1 - tanh^2
+
+
 def gelu(x: Array) -> Array:
     """Scale x by the chance that a standard normal variable lies below x."""
     return 0.5 * x * (1.0 + erf(x / math.sqrt(2.0)))
+
+
+def gelu_backward(dy: Array, x: Array) -> Array:
+    """Gradient of `gelu`: dy, x (...) -> dx (...)."""
+    xp = array_namespace(dy, x)
+    # x Phi(x), where Phi is the normal distribution and its derivative the bell curve
+    below = 0.5 * (1.0 + erf(x / math.sqrt(2.0)))
+    bell = xp.exp(-0.5 * x * x) / math.sqrt(2.0 * math.pi)
+    return dy * (below + x * bell)
 
 
 def relu(x: Array) -> Array:
@@ -39,15 +67,34 @@ def relu(x: Array) -> Array:
     return xp.maximum(x, xp.zeros_like(x))
 
 
+def relu_backward(dy: Array, x: Array) -> Array:
+    """Gradient of `relu`: dy, x (...) -> dx (...); 0 at 0, as in PyTorch."""
+    xp = array_namespace(dy, x)
+    return xp.where(x > 0.0, dy, xp.zeros_like(dy))
+
+
 def silu(x: Array) -> Array:
     """Scale x by its logistic sigmoid; also called swish."""
     xp = array_namespace(x)
     return x * 0.5 * (1.0 + xp.tanh(0.5 * x))  # this form of the sigmoid has no exponential to overflow
 
 
+def silu_backward(dy: Array, x: Array) -> Array:
+    """Gradient of `silu`: dy, x (...) -> dx (...)."""
+    xp = array_namespace(dy, x)
+    sigmoid = 0.5 * (1.0 + xp.tanh(0.5 * x))
+    return dy * sigmoid * (1.0 + x * (1.0 - sigmoid))  # sigmoid' = sigmoid (1 - sigmoid)
+
+
 def tanh(x: Array) -> Array:
     """Hyperbolic tangent."""
     return array_namespace(x).tanh(x)
+
+
+def tanh_backward(dy: Array, x: Array) -> Array:
+    """Gradient of `tanh`: dy, x (...) -> dx (...)."""
+    y = tanh(x)
+    return dy * (1.0 - y * y)
 
 
 def erf(x: Array) -> Array:
@@ -82,6 +129,17 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "silu": silu,
     "swish": silu,
     "tanh": tanh,
+}
+
+ACTIVATIONS_BACKWARD: dict[str, Callable[[Array, Array], Array]] = {
+    "gelu_new": gelu_new_backward,
+    "gelu_pytorch_tanh": gelu_new_backward,
+    "gelu_fast": gelu_fast_backward,
+    "gelu": gelu_backward,
+    "relu": relu_backward,
+    "silu": silu_backward,
+    "swish": silu_backward,
+    "tanh": tanh_backward,
 }
 
 

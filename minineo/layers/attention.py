@@ -15,7 +15,7 @@ import math
 from array_api_compat import array_namespace
 
 from minineo.arrays import Array, at_least_float32, scalar
-from minineo.layers.softmax import softmax
+from minineo.layers.softmax import softmax, softmax_backward
 from minineo.tap import Tap, no_tap
 
 
@@ -74,3 +74,31 @@ def attention(
     scores = tap("scores", xp.where(seen, scores, scalar(-math.inf, like=scores)))
     pattern = tap("pattern", softmax(scores))
     return tap("z", xp.astype(pattern, v.dtype, copy=False) @ v)
+
+
+def attention_backward(
+    dz: Array, q: Array, k: Array, v: Array, pattern: Array, real: Array | None = None
+) -> tuple[Array, Array, Array]:
+    """Gradients of `attention`, global or local, from what it took and its intermediate `pattern` (B, H, T, S).
+
+    dz (B, H, T, d) -> dq (B, H, T, d), dk and dv (B, H, S, d).
+    """
+    xp = array_namespace(dz, q, k, v, pattern)
+    wide_dz = xp.astype(dz, pattern.dtype, copy=False)
+    wide_q, wide_k, wide_v = (xp.astype(x, pattern.dtype, copy=False) for x in (q, k, v))
+    # z = pattern v is a product of two factors: each one's gradient is dz times the other, transposed
+    dv = xp.matrix_transpose(pattern) @ wide_dz
+    dpattern = wide_dz @ xp.matrix_transpose(wide_v)
+    # No mask is needed here: where it hid a key the pattern is 0, and so is the gradient. Only a row in which all is
+    # padding has a pattern that is not 0 there; its scores were replaced by a constant, which has no gradient.
+    dscores = softmax_backward(dpattern, pattern)
+    if real is not None:
+        dscores = xp.where(real[:, None, None, :], dscores, xp.zeros_like(dscores))
+    # scores = q k^T: as above
+    dq = dscores @ wide_k
+    dk = xp.matrix_transpose(dscores) @ wide_q
+    return (
+        xp.astype(dq, q.dtype, copy=False),
+        xp.astype(dk, k.dtype, copy=False),
+        xp.astype(dv, v.dtype, copy=False),
+    )

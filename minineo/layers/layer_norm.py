@@ -21,3 +21,22 @@ def layer_norm(x: Array, weight: Array, bias: Array, epsilon: float) -> Array:
     variance = xp.mean(centred * centred, axis=-1, keepdims=True)  # over D, not D - 1
     normalised = centred / xp.sqrt(variance + epsilon)
     return xp.astype(normalised * weight + bias, x.dtype, copy=False)
+
+
+def layer_norm_backward(dy: Array, x: Array, weight: Array, epsilon: float) -> tuple[Array, Array, Array]:
+    """Gradients of `layer_norm`: dy (..., D) -> dx (..., D), dweight (D,), dbias (D,)."""
+    xp = array_namespace(dy, x, weight)
+    wide = at_least_float32(x)
+    centred = wide - xp.mean(wide, axis=-1, keepdims=True)
+    deviation = xp.sqrt(xp.mean(centred * centred, axis=-1, keepdims=True) + epsilon)
+    normalised = centred / deviation
+    dnormalised = dy * weight
+    # An entry of x acts in three ways: by itself, through the mean and through the variance. A shift or a scaling of
+    # the whole row changes nothing (but for epsilon), so the parts of the gradient along 1 and along the row go.
+    along_one = xp.mean(dnormalised, axis=-1, keepdims=True)
+    along_row = xp.mean(dnormalised * normalised, axis=-1, keepdims=True)
+    dx = (dnormalised - along_one - normalised * along_row) / deviation
+    D = x.shape[-1]
+    dweight = xp.sum(xp.reshape(dy * normalised, (-1, D)), axis=0)
+    dbias = xp.sum(xp.reshape(dy, (-1, D)), axis=0)
+    return xp.astype(dx, x.dtype, copy=False), xp.astype(dweight, weight.dtype, copy=False), dbias

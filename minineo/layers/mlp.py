@@ -10,7 +10,7 @@ from collections.abc import Callable
 from array_api_compat import array_namespace
 
 from minineo.arrays import Array, at_least_float32
-from minineo.layers.linear import linear
+from minineo.layers.linear import linear, linear_backward
 from minineo.tap import Tap, no_tap
 
 
@@ -34,3 +34,26 @@ def mlp(
     # in float32 at least: the cube in gelu_new overflows float16 from x = 41 on
     act = tap("act", xp.astype(activation(at_least_float32(pre)), pre.dtype, copy=False))
     return tap("out", linear(act, c_proj_weight, c_proj_bias))
+
+
+def mlp_backward(
+    dy: Array,
+    x: Array,
+    c_fc_weight: Array,
+    c_fc_bias: Array,
+    c_proj_weight: Array,
+    c_proj_bias: Array,
+    activation_backward: Callable[[Array, Array], Array],
+    pre: Array,
+    act: Array,
+) -> tuple[Array, Array, Array, Array, Array]:
+    """Gradients of `mlp`, from what it took and its intermediates `pre` and `act` (..., M).
+
+    dy (..., D) -> dx (..., D), dc_fc_weight (M, D), dc_fc_bias (M,), dc_proj_weight (D, M), dc_proj_bias (D,).
+    """
+    xp = array_namespace(dy, x)
+    # the chain rule walks the same three steps the other way
+    dact, dc_proj_weight, dc_proj_bias = linear_backward(dy, act, c_proj_weight, c_proj_bias)
+    dpre = xp.astype(activation_backward(at_least_float32(dact), at_least_float32(pre)), pre.dtype, copy=False)
+    dx, dc_fc_weight, dc_fc_bias = linear_backward(dpre, x, c_fc_weight, c_fc_bias)
+    return dx, dc_fc_weight, dc_fc_bias, dc_proj_weight, dc_proj_bias

@@ -18,8 +18,22 @@ def softmax(x: Array) -> Array:
     return exponentials / xp.sum(exponentials, axis=-1, keepdims=True)
 
 
+def softmax_backward(dy: Array, y: Array) -> Array:
+    """Gradient of `softmax`, from its result: dy, y (..., N) -> dx (..., N)."""
+    xp = array_namespace(dy, y)
+    # dy[i]/dx[j] = y[i] (i == j) - y[i] y[j]: raising one entry takes from all others in proportion
+    return y * (dy - xp.sum(dy * y, axis=-1, keepdims=True))
+
+
 def log_softmax(x: Array) -> Array:
     """Logarithm of the softmax of the last axis, without the rounding of computing one and then the other."""
     xp = array_namespace(x)
     shifted = x - xp.max(x, axis=-1, keepdims=True)
     return shifted - xp.log(xp.sum(xp.exp(shifted), axis=-1, keepdims=True))
+
+
+def log_softmax_backward(dy: Array, y: Array) -> Array:
+    """Gradient of `log_softmax`, from its result: dy, y (..., N) -> dx (..., N)."""
+    xp = array_namespace(dy, y)
+    # dy[i]/dx[j] = (i == j) - softmax(x)[j], and exp(y) is the softmax
+    return dy - xp.exp(y) * xp.sum(dy, axis=-1, keepdims=True)

@@ -1,0 +1,125 @@
+"""Backward through the heads: from a loss of 1 to the gradient of every parameter.
+
+Each takes what its forward took, and the intermediates that it left. A loss is the end of the chain, so its own
+gradient is 1.
+
+Dimensions: B batch, T positions, D hidden size, V vocabulary, C labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from array_api_compat import array_namespace
+
+from minineo.arrays import Array
+from minineo.config import GPTNeoConfig
+from minineo.layers.linear import linear_backward
+from minineo.layers.losses import binary_cross_entropy_backward, cross_entropy_backward, mean_squared_error_backward
+from minineo.model import heads
+from minineo.model.backward import Trace, transformer_backward
+from minineo.model.block import Params
+from minineo.model.names import BASE_PREFIX
+
+
+def causal_lm_backward(
+    params: Params, config: GPTNeoConfig, trace: Trace, input_ids: Array | None = None, *, labels: Array, **inputs: Any
+) -> Params:
+    """Gradients of the language model's loss by all its parameters; labels (B, T)."""
+    xp = array_namespace(labels)
+    hidden, logits = trace["ln_f"], trace["logits"]
+    head = f"{BASE_PREFIX}wte.weight" if config.tie_word_embeddings else "lm_head.weight"
+    dlogits = cross_entropy_backward(1.0, logits[:, :-1, :], labels[:, 1:])
+    dhidden, dhead, _ = linear_backward(dlogits, hidden[:, :-1, :], params[head])
+    # the last position's logits are compared with nothing
+    dhidden = xp.concat([dhidden, xp.zeros_like(hidden[:, :1, :])], axis=1)
+    grads = transformer_backward(dhidden, params, config, trace, input_ids, prefix=BASE_PREFIX, **inputs)
+    # a tied table is used twice, as lookup at the bottom and as projection at the top: its gradient is the sum
+    grads[head] = grads[head] + dhead if config.tie_word_embeddings else dhead
+    return grads
+
+
+def sequence_classification_backward(
+    params: Params, config: GPTNeoConfig, trace: Trace, input_ids: Array | None = None, *, labels: Array, **inputs: Any
+) -> Params:
+    """Gradients of a text classifier's loss by all its parameters; labels as `sequence_classification` takes them."""
+    hidden, logits = trace["ln_f"], trace["logits"]
+    pooled = heads.last_token(hidden, input_ids, config.pad_token_id)
+    dlogits = classification_loss_backward(1.0, logits, labels, config)
+    dpooled, dscore, _ = linear_backward(dlogits, pooled, params["score.weight"])
+    dhidden = last_token_backward(dpooled, hidden, input_ids, config.pad_token_id)
+    grads = transformer_backward(dhidden, params, config, trace, input_ids, prefix=BASE_PREFIX, **inputs)
+    return grads | {"score.weight": dscore}
+
+
+def classification_loss_backward(dloss: Array | float, logits: Array, labels: Array, config: GPTNeoConfig) -> Array:
+    """Gradient of `classification_loss` by its logits, dlogits (B, C)."""
+    xp = array_namespace(logits, labels)
+    problem = heads.problem_type(config, labels)
+    if problem == "regression":
+        dpredictions = mean_squared_error_backward(dloss, xp.reshape(logits, labels.shape), labels)
+        return xp.reshape(dpredictions, logits.shape)
+    if problem == "single_label_classification":
+        return cross_entropy_backward(dloss, logits, xp.reshape(labels, (-1,)))
+    return binary_cross_entropy_backward(dloss, logits, labels)
+
+
+def last_token_backward(dy: Array, hidden: Array, input_ids: Array | None, pad_token_id: int | None) -> Array:
+    """Gradient of `last_token`: dy (B, D) goes to the position that was read, 0 to all others, (B, T, D)."""
+    xp = array_namespace(dy, hidden)
+    B, T, _ = hidden.shape
+    positions = xp.broadcast_to(xp.arange(T, device=hidden.device)[None, :, None], (B, T, 1))
+    # asked for its token of the positions themselves, last_token says which position it reads
+    was_read = positions == heads.last_token(positions, input_ids, pad_token_id)[:, None, :]
+    return xp.where(was_read, dy[:, None, :], xp.zeros_like(hidden))
+
+
+def token_classification_backward(
+    params: Params, config: GPTNeoConfig, trace: Trace, input_ids: Array | None = None, *, labels: Array, **inputs: Any
+) -> Params:
+    """Gradients of a token classifier's loss by all its parameters; labels (B, T)."""
+    dlogits = cross_entropy_backward(1.0, trace["logits"], labels)
+    weight, bias = params["classifier.weight"], params["classifier.bias"]
+    dhidden, dweight, dbias = linear_backward(dlogits, trace["ln_f"], weight, bias)
+    grads = transformer_backward(dhidden, params, config, trace, input_ids, prefix=BASE_PREFIX, **inputs)
+    return grads | {"classifier.weight": dweight, "classifier.bias": dbias}
+
+
+def question_answering_backward(
+    params: Params,
+    config: GPTNeoConfig,
+    trace: Trace,
+    input_ids: Array | None = None,
+    *,
+    start_positions: Array,
+    end_positions: Array,
+    **inputs: Any,
+) -> Params:
+    """Gradients of a question answerer's loss by all its parameters; start_positions and end_positions (B,)."""
+    logits = trace["logits"]
+    xp = array_namespace(logits)
+    # the loss is the mean of two, so each gets half
+    dstart = position_loss_backward(0.5, logits[:, :, 0], start_positions)
+    dend = position_loss_backward(0.5, logits[:, :, 1], end_positions)
+    dlogits = xp.stack([dstart, dend], axis=2)
+    weight, bias = params["qa_outputs.weight"], params["qa_outputs.bias"]
+    dhidden, dweight, dbias = linear_backward(dlogits, trace["ln_f"], weight, bias)
+    grads = transformer_backward(dhidden, params, config, trace, input_ids, prefix=BASE_PREFIX, **inputs)
+    return grads | {"qa_outputs.weight": dweight, "qa_outputs.bias": dbias}
+
+
+def position_loss_backward(dloss: Array | float, logits: Array, positions: Array) -> Array:
+    """Gradient of `position_loss` by its logits, dlogits (B, T)."""
+    xp = array_namespace(logits, positions)
+    T = logits.shape[1]
+    positions = xp.clip(xp.reshape(positions, (-1,)), 0, T)
+    return cross_entropy_backward(dloss, logits, positions, ignore_index=T)
+
+
+BACKWARD: dict[Callable[..., Any], Callable[..., Params]] = {
+    heads.causal_lm: causal_lm_backward,
+    heads.sequence_classification: sequence_classification_backward,
+    heads.token_classification: token_classification_backward,
+    heads.question_answering: question_answering_backward,
+}

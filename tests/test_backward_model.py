@@ -1,0 +1,429 @@
+"""The gradients of every head by all its parameters: against differences, and against torch and transformers.
+
+The largest error of each parameter's gradient is below 1e-5 of its largest value in float32, 1e-9 in float64. Where
+float32 itself is coarser than that, both are compared with transformers in float64, and minineo may be no farther from
+it than 4 times what transformers is.
+"""
+
+from __future__ import annotations
+
+from types import MethodType
+from typing import Any
+
+import array_api_strict as strict
+import numpy as np
+import pytest
+from conftest import require
+from derivatives import LARGEST_ERROR, directional_error, with_mistake
+from random_models import CLASSES, draw_config, draw_inputs, draw_params
+from tiny_models import tiny, tokens
+
+from minineo import classes
+from minineo.config import GPTNeoConfig
+from minineo.layers.attention import visible
+from minineo.model import backward, heads_backward
+from minineo.model.names import intermediate_names
+from minineo.tap import Recorder
+
+HEADS = CLASSES[1:]
+SEEDS = range(0, 36, 3)  # 1 to 4 layers, all activations
+LABELS = ("labels", "start_positions", "end_positions")
+Inputs = dict[str, Any]
+
+
+def draw_case(class_name: str, seed: int, dtype: Any) -> tuple[Any, Inputs]:
+    """A random model and inputs with labels, as `random_models` draws them."""
+    model_class = getattr(classes, class_name)
+    config = draw_config(seed)
+    model = model_class(config, draw_params(model_class.parameter_shapes(config), config, seed, dtype))
+    draws = (draw_inputs(class_name, config, 1000 * seed + CLASSES.index(class_name) + 7 * i) for i in range(100))
+    inputs = next(draw for draw in draws if any(name in draw for name in LABELS))
+    flags = ("output_hidden_states", "output_attentions", "use_cache")
+    inputs = {name: value for name, value in inputs.items() if name not in flags}
+    if "inputs_embeds" in inputs:
+        inputs["inputs_embeds"] = inputs["inputs_embeds"].astype(dtype)
+    return model, inputs
+
+
+def shape_of(inputs: Inputs) -> tuple[int, int]:
+    return inputs["input_ids" if "input_ids" in inputs else "inputs_embeds"].shape[:2]
+
+
+# Differences, without an oracle ---------------------------------------------------------------------------------------
+
+
+def check_head(class_name: str, seed: int) -> None:
+    """Hold the gradients by all parameters against differences of the loss."""
+    model, inputs = draw_case(class_name, seed, np.float64)
+    random = np.random.default_rng(seed)
+    loss, grads = model.loss_and_grads(**inputs)
+    if np.isnan(loss) or model.config.activation_function == "relu":  # a difference across a corner is no slope
+        return
+    for name, gradient in grads.items():
+
+        def loss_at(weight: np.ndarray, name: str = name) -> float:
+            return type(model)(model.config, model.params | {name: weight})(**inputs).loss
+
+        error = directional_error(loss_at, [model.params[name]], 0, gradient, random)
+        assert error < LARGEST_ERROR, f"{name} of {class_name}, seed {seed}: error {error:.1e}"
+
+
+def check_seeds(class_name: str) -> None:
+    for seed in SEEDS:
+        check_head(class_name, seed)
+
+
+@pytest.mark.parametrize("class_name", HEADS)
+def test_gradients_are_slopes(class_name: str) -> None:
+    check_seeds(class_name)
+
+
+MISTAKES: list[tuple[Any, str, str, str]] = [
+    (backward, "transformer_backward", "streams[i], real", "streams[i + 1], real"),
+    (backward, "transformer_backward", "streams[i], real", "streams[i], None"),
+    (backward, "block_backward", "dmid = dy + dmid", "dmid = dmid"),
+    (backward, "block_backward", "dmid = dy + dmid", "dmid = dy - dmid"),
+    (backward, "block_backward", "return dmid + dx", "return dx"),
+    (backward, "block_backward", 'trace["resid_mid"]', "x"),
+    (backward, "self_attention_backward", "dx_from_q + dx_from_k + dx_from_v", "dx_from_q + dx_from_k"),
+    (backward, "self_attention_backward", "merge_heads(dk), x", "-merge_heads(dk), x"),
+    (backward, "embed_backward", "dwte + embedding_backward(dy, token_type_ids, wte)", "dwte"),
+    (backward, "embed_backward", "dwte + embedding_backward(dy, input_ids, wte)", "dwte"),
+    (backward, "embed_backward", "xp.broadcast_to(position_ids, (B, T))", "xp.zeros((B, T), dtype=xp.int64)"),
+    (heads_backward, "causal_lm_backward", "labels[:, 1:]", "labels[:, :-1]"),
+    (heads_backward, "causal_lm_backward", "grads[head] + dhead if", "dhead if"),
+    (heads_backward, "causal_lm_backward", "grads[head] + dhead if", "grads[head] if"),
+    (heads_backward, "causal_lm_backward", "hidden[:, :-1, :], params", "hidden[:, 1:, :], params"),
+    (heads_backward, "sequence_classification_backward", "dpooled, hidden, input_ids", "dpooled, hidden, None"),
+    (heads_backward, "sequence_classification_backward", '"score.weight": dscore', '"score.weight": -dscore'),
+    (heads_backward, "last_token_backward", "xp.zeros_like(hidden)", "dy[:, None, :]"),
+    (heads_backward, "classification_loss_backward", "return cross_entropy", "return -cross_entropy"),
+    (heads_backward, "classification_loss_backward", "return binary_cross_entropy", "return mean_squared_error"),
+    (
+        heads_backward,
+        "classification_loss_backward",
+        "mean_squared_error_backward(dloss",
+        "binary_cross_entropy_backward(dloss",
+    ),
+    (heads_backward, "token_classification_backward", "(1.0, ", "(2.0, "),
+    (heads_backward, "question_answering_backward", "[dstart, dend]", "[dend, dstart]"),
+    (heads_backward, "question_answering_backward", "(0.5, logits[:, :, 1], end", "(1.0, logits[:, :, 1], end"),
+    (heads_backward, "position_loss_backward", ", ignore_index=T", ""),
+]
+HEAD_OF = {
+    "sequence_classification_backward": HEADS[1],
+    "last_token_backward": HEADS[1],
+    "classification_loss_backward": HEADS[1],
+    "token_classification_backward": HEADS[2],
+    "question_answering_backward": HEADS[3],
+    "position_loss_backward": HEADS[3],
+}
+
+
+@pytest.mark.parametrize(("module", "function", "right", "wrong"), MISTAKES)
+def test_a_planted_mistake_is_seen(
+    monkeypatch: pytest.MonkeyPatch, module: Any, function: str, right: str, wrong: str
+) -> None:
+    original = getattr(module, function)
+    planted = with_mistake(original, right, wrong)
+    monkeypatch.setattr(module, function, planted)
+    if function == "transformer_backward":
+        monkeypatch.setattr(heads_backward, function, planted)
+    for forward, head_backward in heads_backward.BACKWARD.items():
+        if head_backward is original:
+            monkeypatch.setitem(heads_backward.BACKWARD, forward, planted)
+    with pytest.raises((AssertionError, ValueError, IndexError)):
+        check_seeds(HEAD_OF.get(function, "GPTNeoForCausalLM"))
+
+
+def test_each_backward_has_a_planted_mistake() -> None:
+    functions = {
+        name
+        for module in (backward, heads_backward)
+        for name, value in vars(module).items()
+        if name.endswith("_backward") and value.__module__ == module.__name__
+    }
+    assert {function for _, function, _, _ in MISTAKES} == functions
+
+
+# What loss_and_grads takes and gives ----------------------------------------------------------------------------------
+
+IDS = tokens(2, 6)
+MASK = np.array([[1, 1, 1, 1, 1, 1], [0, 0, 1, 1, 1, 1]])
+HEAD_INPUTS: dict[str, Inputs] = {
+    "GPTNeoForCausalLM": {"labels": np.where(MASK == 1, IDS, -100)},
+    "GPTNeoForSequenceClassification": {"labels": np.array([3, 0])},
+    "GPTNeoForTokenClassification": {"labels": np.where(MASK == 1, IDS % 4, -100)},
+    "GPTNeoForQuestionAnswering": {"start_positions": np.array([0, 9]), "end_positions": np.array([5, 2])},
+}
+
+
+def inputs_of(class_name: str) -> Inputs:
+    positions = np.maximum(MASK.cumsum(1) - 1, 0)
+    others = {"attention_mask": MASK, "position_ids": positions, "token_type_ids": IDS[:, ::-1].copy()}
+    return {"input_ids": IDS, **others, **HEAD_INPUTS[class_name]}
+
+
+@pytest.mark.parametrize("class_name", HEADS)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_loss_and_gradients_have_the_names_shapes_and_dtypes_of_the_parameters(class_name: str, dtype: Any) -> None:
+    model = tiny(getattr(classes, class_name), dtype=dtype)
+    inputs = inputs_of(class_name)
+    before = {name: array.copy() for name, array in (model.params | inputs).items()}
+    loss, grads = model.loss_and_grads(**inputs)
+    np.testing.assert_allclose(loss, model(**inputs).loss, rtol=1e-5)
+    assert list(grads) == list(model.params)
+    for name, gradient in grads.items():
+        assert (gradient.shape, gradient.dtype) == (model.params[name].shape, dtype)
+    for name, array in (model.params | inputs).items():
+        np.testing.assert_array_equal(array, before[name])
+
+
+@pytest.mark.parametrize("class_name", HEADS)
+@pytest.mark.parametrize("activation", ["gelu_new", "gelu"])
+def test_on_the_second_device_of_a_strict_library(class_name: str, activation: str) -> None:
+    def move(values: Inputs) -> Inputs:
+        return {name: strict.asarray(value, device=strict.Device("device1")) for name, value in values.items()}
+
+    model = tiny(getattr(classes, class_name), "glg", activation_function=activation, tie_word_embeddings=False)
+    inputs = inputs_of(class_name)
+    _, expected = model.loss_and_grads(**inputs)
+    _, grads = type(model)(model.config, move(model.params)).loss_and_grads(**move(inputs))
+    assert list(grads) == list(expected)
+    for name, gradient in grads.items():
+        assert gradient.device == strict.Device("device1")
+        assert gradient.dtype == strict.float32
+        array = np.asarray(strict.asarray(gradient, device=strict.Device("CPU_DEVICE")))
+        np.testing.assert_allclose(array, expected[name], atol=1e-5 * np.abs(expected[name]).max() + 1e-7, rtol=0)
+
+
+def test_a_tied_tables_gradient_is_lookup_plus_projection() -> None:
+    tied = tiny(classes.GPTNeoForCausalLM, dtype=np.float64)
+    wte = tied.params["transformer.wte.weight"]
+    config = GPTNeoConfig.from_dict(tied.config.to_dict(), tie_word_embeddings=False)
+    untied = classes.GPTNeoForCausalLM(config, tied.params | {"lm_head.weight": wte})
+    inputs = inputs_of("GPTNeoForCausalLM")
+    both, apart = tied.loss_and_grads(**inputs)[1], untied.loss_and_grads(**inputs)[1]
+    np.testing.assert_allclose(
+        both["transformer.wte.weight"], apart["transformer.wte.weight"] + apart["lm_head.weight"], rtol=1e-12
+    )
+
+
+def test_only_what_backward_reads_is_kept() -> None:
+    """And nothing of it in vain: without any one of them there is no gradient."""
+    model = tiny(classes.GPTNeoForCausalLM, "g")
+    names = backward.intermediates_read(model.config)
+    assert names < set(intermediate_names(model.config))
+    assert not any(name.endswith(("scores", "attn.out", "mlp.out")) for name in names)
+    trace = Recorder(names)
+    model(IDS, tap=trace)
+    assert set(trace) == names
+    for name in names:
+        rest = {other: value for other, value in trace.items() if other != name}
+        with pytest.raises(KeyError):
+            heads_backward.causal_lm_backward(model.params, model.config, rest, IDS, labels=IDS)
+
+
+@pytest.mark.parametrize("class_name", HEADS)
+def test_where_all_labels_are_ignored_the_gradients_are_zero(class_name: str) -> None:
+    if class_name == "GPTNeoForSequenceClassification":
+        labels = {"labels": np.array([-100, -100])}
+    else:
+        value = 99 if class_name == "GPTNeoForQuestionAnswering" else -100
+        labels = {name: np.full_like(array, value) for name, array in HEAD_INPUTS[class_name].items()}
+    loss, grads = tiny(getattr(classes, class_name)).loss_and_grads(**(inputs_of(class_name) | labels))
+    assert np.isnan(loss)
+    assert not any(gradient.any() for gradient in grads.values())
+
+
+@pytest.mark.parametrize("class_name", HEADS)
+def test_without_labels(class_name: str) -> None:
+    model = tiny(getattr(classes, class_name))
+    with pytest.raises(ValueError, match=f"{class_name}: without (labels|start_positions and end_positions) there is"):
+        model.loss_and_grads(IDS)
+
+
+def test_a_model_without_a_head() -> None:
+    with pytest.raises(TypeError, match="GPTNeoModel has no loss to differentiate"):
+        tiny(classes.GPTNeoModel).loss_and_grads(IDS)
+
+
+def test_inputs_are_checked_as_in_a_call() -> None:
+    model = tiny(classes.GPTNeoForCausalLM)
+    with pytest.raises(ValueError, match="labels: received shape"):
+        model.loss_and_grads(IDS, labels=IDS[:, 1:])
+    with pytest.raises(TypeError, match="takes no argument 'start_positions'"):
+        model.loss_and_grads(IDS, start_positions=IDS)
+    with pytest.raises(ValueError, match="leave logits_to_keep at 0"):
+        model.loss_and_grads(IDS, labels=IDS, logits_to_keep=2)
+
+
+# torch and transformers -----------------------------------------------------------------------------------------------
+
+LARGEST_TORCH_ERROR = {np.float32: 1e-5, np.float64: 1e-9}
+TIMES_THEIR_ERROR = 4
+
+
+@pytest.fixture(scope="module")
+def oracle() -> Any:
+    require("torch")
+    require("transformers")
+    import hugging_face
+
+    return hugging_face
+
+
+class Errors:
+    """The largest errors by class and dtype, shown at the end of the test run: release notes quote them."""
+
+    def __init__(self) -> None:
+        self.largest: dict[tuple[str, str], float] = {}
+        self.configurations: dict[tuple[str, str], int] = {}
+        self.gradients = 0
+        self.settled_in_float64: list[float] = []
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        terminalreporter.section("largest error of gradients against torch, as a part of each one's largest value")
+        for (class_name, dtype), error in sorted(self.largest.items()):
+            own = self.configurations[class_name, dtype]
+            terminalreporter.write_line(
+                f"{class_name:32} {dtype:8} {error:.1e}   {own} configurations with transformers' own attention"
+            )
+        terminalreporter.write_line(
+            f"{self.gradients} gradients; {len(self.settled_in_float64)} of them, with errors of up to "
+            f"{max(self.settled_in_float64, default=0.0):.1e}, settled in float64"
+        )
+
+
+@pytest.fixture(scope="module")
+def errors(request: pytest.FixtureRequest) -> Errors:
+    errors = Errors()
+    request.config.pluginmanager.register(errors, "gradient errors")
+    return errors
+
+
+def blind_positions(config: GPTNeoConfig, inputs: Inputs) -> np.ndarray:
+    """Positions (B, T) that see nothing but padding, in one layer at least.
+
+    There the two differ on purpose. The pattern is even, because all scores have the same lowest value: in minineo by
+    being replaced by it, so that they are constants, in transformers by adding it, so that the sum is rounded to it.
+    The gradient of the second does not know of the rounding and goes on to q and k, though no change of them changes
+    anything.
+    """
+    B, T = shape_of(inputs)
+    real = inputs.get("attention_mask", np.ones((B, T))) != 0
+    windows = {config.window(i) for i in range(config.num_layers)}
+    seen = [(visible(T, T, window, real) & real[:, None, :]).any(axis=-1) for window in windows]
+    return ~np.all(seen, axis=0)
+
+
+def with_constant_padding(oracle: Any, model: Any) -> Any:
+    """The oracle with the attention that minineo has at positions that see nothing but padding."""
+    torch = oracle.torch
+
+    def attend(self: Any, q: Any, k: Any, v: Any, attention_mask: Any = None) -> Any:
+        T, S = q.shape[-2], k.shape[-2]
+        scores = q @ k.transpose(-1, -2)
+        if attention_mask is not None:
+            scores = torch.where(attention_mask == 0, scores, torch.finfo(q.dtype).min)
+        pattern = torch.softmax(torch.where(self.bias[:, :, S - T : S, :S], scores, -torch.inf), dim=-1)
+        return pattern @ v, pattern
+
+    for block in model.transformer.h:
+        block.attn.attention._attn = MethodType(attend, block.attn.attention)
+    return model
+
+
+def their_gradients(oracle: Any, model: Any, inputs: Inputs) -> dict[str, np.ndarray]:
+    """The gradients that torch finds."""
+    width = next(model.parameters()).dtype
+    tensors = {name: oracle.torch.from_numpy(array) for name, array in inputs.items()}
+    tensors = {name: value.to(width) if value.is_floating_point() else value for name, value in tensors.items()}
+    # without a mask, transformers may read a jump in position_ids as the start of another text
+    tensors.setdefault("attention_mask", oracle.torch.ones(shape_of(inputs), dtype=oracle.torch.long))
+    model(**tensors).loss.backward()
+    return {
+        name: np.zeros(weight.shape) if weight.grad is None else weight.grad.numpy()
+        for name, weight in model.named_parameters()
+    }
+
+
+def ignore_blind_labels(class_name: str, inputs: Inputs, blind: np.ndarray) -> Inputs:
+    """Inputs in which no label of a token is compared with logits at a position that sees nothing but padding."""
+    if class_name not in ("GPTNeoForCausalLM", "GPTNeoForTokenClassification"):
+        return inputs
+    compared = np.roll(blind, 1, axis=1) if class_name == "GPTNeoForCausalLM" else blind
+    return inputs | {"labels": np.where(compared, -100, inputs["labels"])}
+
+
+class Oracle:
+    """The gradients of transformers for a random case; its attention is replaced only where it has to be."""
+
+    def __init__(self, oracle: Any, class_name: str, seed: int, dtype: Any) -> None:
+        self.oracle, self.class_name = oracle, class_name
+        self.model, self.inputs = draw_case(class_name, seed, dtype)
+        blind = blind_positions(self.model.config, self.inputs)
+        if seed % 4:
+            self.inputs = ignore_blind_labels(class_name, self.inputs, blind)
+        read = oracle.read_positions(class_name, self.model.config, self.inputs, *blind.shape)
+        self.blind_is_read = bool((blind & read).any())
+
+    def gradients(self, dtype: Any, params: dict[str, np.ndarray] | None = None) -> dict[str, np.ndarray]:
+        params = self.model.params if params is None else params
+        model = self.oracle.oracle_model(self.class_name, self.model.config, params, dtype)
+        if self.blind_is_read:
+            model = with_constant_padding(self.oracle, model)
+        return their_gradients(self.oracle, model, self.inputs)
+
+    def error_in_float32(self, name: str) -> float:
+        """How far float32 is from float64 in a gradient: the farthest of nine models that differ only by rounding.
+
+        Of a single one the distance is a matter of luck, and not seldom a fifth of what it is next door.
+        """
+        random = np.random.default_rng(0)
+        errors = []
+        for steps in [0.0, *[2.0**-23] * 8]:
+            near = {
+                key: (array * (1.0 + steps * random.integers(-1, 2, array.shape))).astype(np.float32)
+                for key, array in self.model.params.items()
+            }
+            narrow, wide = (self.gradients(dtype, near)[name] for dtype in (np.float32, np.float64))
+            errors.append(self.oracle.largest_difference(narrow, wide))
+        return max(errors)
+
+
+def compare(theirs: Oracle, place: str, errors: Errors, dtype: Any) -> None:
+    """Compare each parameter's gradient with that of transformers."""
+    _, grads = theirs.model.loss_and_grads(**theirs.inputs)
+    exact = theirs.gradients(np.float64)
+    others = exact if dtype == np.float64 else theirs.gradients(dtype)
+    overall = max(np.abs(gradient).max() for gradient in exact.values())
+    assert grads.keys() == exact.keys()
+    for name, gradient in grads.items():
+        largest = np.abs(exact[name]).max()
+        # some are 0 but for rounding, such as that of a bias which moves all scores of a softmax alike
+        largest = largest if largest > 1e-10 * overall else overall
+        distance = theirs.oracle.largest_difference(gradient, others[name])
+        error = distance / largest if distance else 0.0
+        errors.gradients += 1
+        if dtype == np.float64 or error < LARGEST_TORCH_ERROR[dtype]:
+            assert error < LARGEST_TORCH_ERROR[dtype], f"{error:.1e}: {name} of {place}"
+            key = theirs.class_name, np.dtype(dtype).name
+            errors.largest[key] = max(error, errors.largest.get(key, 0.0))
+            continue
+        ours = theirs.oracle.largest_difference(gradient, exact[name])
+        assert ours <= TIMES_THEIR_ERROR * theirs.error_in_float32(name), f"{error:.1e}: {name} of {place}"
+        errors.settled_in_float64.append(error)
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("class_name", HEADS)
+def test_gradients_are_those_of_torch(oracle: Any, errors: Errors, class_name: str, dtype: Any) -> None:
+    own_attention = 0
+    for seed in range(120):
+        theirs = Oracle(oracle, class_name, seed, dtype)
+        compare(theirs, f"{class_name}, seed {seed}", errors, dtype)
+        own_attention += not theirs.blind_is_read
+    errors.configurations[class_name, np.dtype(dtype).name] = own_attention
+    assert own_attention >= 60
