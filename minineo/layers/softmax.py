@@ -21,8 +21,12 @@ def softmax(x: Array) -> Array:
 def softmax_backward(dy: Array, y: Array) -> Array:
     """Gradient of `softmax`, from its result: dy, y (..., N) -> dx (..., N)."""
     xp = array_namespace(dy, y)
-    # dy[i]/dx[j] = y[i] (i == j) - y[i] y[j]: raising one entry takes from all others in proportion
-    return y * (dy - xp.sum(dy * y, axis=-1, keepdims=True))
+    # dy[i]/dx[j] = y[i] (i == j) - y[i] y[j]: raising one entry takes from all others in proportion, so what counts is
+    # by how much dy differs from its mean, weighted by y. Subtracted twice, since the first mean is rounded: where one
+    # y is nearly 1, its dy is nearly the mean, and that rounding would be most of what is left of their difference.
+    for _ in range(2):
+        dy = dy - xp.sum(dy * y, axis=-1, keepdims=True)
+    return y * dy
 
 
 def log_softmax(x: Array) -> Array:
