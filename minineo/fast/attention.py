@@ -39,6 +39,9 @@ def attention(
         return _attend_from_one(q, k, v, real)
     # made as (B, T, H, d), so that putting the heads side by side again needs no copy
     z = np.empty((B, T, H, d), v.dtype).transpose(0, 2, 1, 3)
+    # one piece of memory for the scores of all blocks: new memory costs more than the product that fills it
+    scratch = np.empty(max(ROWS * 2048, min(ROWS, T) * S), q.dtype)
+    ones = np.ones(S, q.dtype)
     for start in range(0, T, ROWS):
         stop = min(start + ROWS, T)
         last = S - T + stop
@@ -47,13 +50,15 @@ def attention(
         for b in range(B):
             padding = None if real is None or real[b, first:last].all() else ~real[b, first:last]
             for heads in _groups(H, (stop - start) * (last - first)):
-                scores = np.matmul(q[b, heads, start:stop], k[b, heads, first:last].swapaxes(-1, -2))
+                shape = (heads.stop - heads.start, stop - start, last - first)
+                scores = scratch[: math.prod(shape)].reshape(shape)
+                np.matmul(q[b, heads, start:stop], k[b, heads, first:last].swapaxes(-1, -2), out=scores)
                 _mask(scores, None if window is None else first - reach, padding)
                 scores -= scores.max(axis=-1, keepdims=True)
                 np.exp(scores, out=scores)
-                sums = scores.sum(axis=-1, keepdims=True)
+                sums = np.matmul(scores, ones[: last - first])  # faster than sum, as a matrix product
                 part = np.matmul(scores, v[b, heads, first:last])
-                np.divide(part, sums, out=z[b, heads, start:stop])
+                np.divide(part, sums[:, :, None], out=z[b, heads, start:stop])
     return z
 
 
@@ -72,7 +77,7 @@ def _attend_from_one(q: Array, k: Array, v: Array, real: Array | None) -> Array:
 def _groups(H: int, size: int) -> list[slice]:
     """Heads in groups whose scores, `size` for each head, fit the cache together."""
     step = max(1, min(H, ROWS * 2048 // size))
-    return [slice(i, i + step) for i in range(0, H, step)]
+    return [slice(i, min(i + step, H)) for i in range(0, H, step)]
 
 
 def _mask(scores: Array, shift: int | None, padding: Array | None) -> None:
