@@ -172,11 +172,7 @@ def _read_text(argument: str | None, what: str) -> str:
         return argument
     if sys.stdin.isatty():
         print(f"minineo: reading the {what} from the keyboard; end it with Ctrl-D", file=sys.stderr)
-    try:
-        content = sys.stdin.buffer.read().decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"standard input is not UTF-8 text ({error.reason} at byte {error.start}).") from error
-    return content.removesuffix("\n").removesuffix("\r")
+    return _read_file("-").removesuffix("\n").removesuffix("\r")
 
 
 def _read_file(path: str) -> str:

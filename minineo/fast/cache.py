@@ -11,7 +11,7 @@ import numpy as np
 
 from minineo.arrays import Array
 from minineo.model import cache as reference
-from minineo.model.cache import KeysAndValues
+from minineo.model.cache import KeysAndValues, kept_positions
 
 SPARE = 64  # positions that fit in place before a local layer moves its window into a new buffer
 
@@ -72,7 +72,7 @@ def append(past: KeysAndValues | None, k: Array, v: Array) -> KeysAndValues:
 def forget(kv: KeysAndValues, window: int | None) -> KeysAndValues:
     """As `minineo.model.cache.forget`: the view moves on; what it leaves behind goes when the buffers are full."""
     S = kv[0].shape[2]
-    keep = S if window is None else min(S, window - 1)
+    keep = kept_positions(S, window)
     if isinstance(kv, Kept):
         return Kept(kv.buffers, kv.stop - keep, kv.stop)
     k, v = kv

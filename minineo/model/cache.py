@@ -47,6 +47,11 @@ class Cache:
         return iter(self.layers)
 
 
+def kept_positions(seen: int, window: int | None) -> int:
+    """How many of the positions seen so far a layer keeps: all, or those that the next query can still see."""
+    return seen if window is None else min(seen, window - 1)
+
+
 def append(past: KeysAndValues | None, k: Array, v: Array) -> KeysAndValues:
     """Put new keys and values (B, H, T, d) after those of the past."""
     if past is None:
@@ -58,9 +63,9 @@ def append(past: KeysAndValues | None, k: Array, v: Array) -> KeysAndValues:
 def forget(kv: KeysAndValues, window: int | None) -> KeysAndValues:
     """Drop the oldest positions: of those so far, the next query of a local layer sees the window - 1 latest."""
     S = kv[0].shape[2]
-    if window is None or window > S:
+    first = S - kept_positions(S, window)
+    if first == 0:
         return kv
-    first = S - (window - 1)
     xp = array_namespace(*kv)
     k, v = kv
     # copies, since a view would keep the dropped positions in memory

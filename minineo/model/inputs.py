@@ -10,7 +10,7 @@ from array_api_compat import array_namespace, is_array_api_obj
 from minineo.arrays import Array
 from minineo.config import GPTNeoConfig
 from minineo.model.block import Params
-from minineo.model.cache import Cache
+from minineo.model.cache import Cache, kept_positions
 from minineo.model.heads import problem_type
 from minineo.model.names import Shapes
 
@@ -180,8 +180,7 @@ def check_cache(cache: Any, batch: int, config: GPTNeoConfig, weight: Array) -> 
         )
     for i, (keys, _) in enumerate(cache):
         check_library("past_key_values", keys, weight)
-        window = config.window(i)
-        kept = cache.length if window is None else min(cache.length, window - 1)
+        kept = kept_positions(cache.length, config.window(i))
         expected = (batch, config.num_heads, kept, config.head_size)
         if tuple(keys.shape) != expected:
             raise ValueError(
