@@ -23,7 +23,7 @@ def write_text(path: Path, text: str) -> None:
     """Write a file under another name first, so that at no moment half of it stands under its own."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", newline="\n")
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -6,6 +6,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from minineo.json_file import write_text
 from minineo.tokenizer.added import AddedToken
 from minineo.tokenizer.files import Merges
 from minineo.tokenizer.vocabulary import SPECIAL_TOKENS_ATTRIBUTES
@@ -29,7 +30,7 @@ def write_directory(
         "tokenizer.json": _to_json(tokenizer_json),
     }
     for name, text in contents.items():
-        (folder / name).write_text(text, encoding="utf-8", newline="\n")
+        write_text(folder / name, text)
     return tuple(str(folder / name) for name in contents)
 
 
