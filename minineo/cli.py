@@ -34,11 +34,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         # Python flushes standard output again at exit: give it somewhere to go
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except (ValueError, TypeError, OSError, ImportError, MemoryError) as error:
+    except Exception as error:
+        if _interrupted(error):
+            return 130
+        if not isinstance(error, ValueError | TypeError | OSError | ImportError | MemoryError):
+            raise
         message = " ".join(str(error).split()) or type(error).__name__
         print(f"minineo: {message}", file=sys.stderr)
         return 1
     return 0
+
+
+def _interrupted(error: BaseException | None) -> bool:
+    """Whether Ctrl-C is behind an error: in the middle of an import it can come out as one of another kind."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def _prepare_streams() -> None:

@@ -119,6 +119,19 @@ def test_ctrl_c_is_as_quiet_while_it_starts(delay):
     assert process.returncode in (0, 130, -signal.SIGINT)
 
 
+def test_an_interruption_that_an_import_turned_into_another_error_is_one(monkeypatch, capsys):
+    def wrapped(options):
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt as interruption:
+            raise RuntimeError("Error calling __set_name__") from interruption
+
+    wrapped.__name__ = "inspect"
+    monkeypatch.setattr("minineo.commands.inspect", wrapped)
+    assert main(["inspect"]) == 130
+    assert capsys.readouterr().err == ""
+
+
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-"])
 def test_closed_streams_are_no_crash(closed):
     command = f"{sys.executable} -m minineo generate Once --max-new-tokens 2 {closed}"
