@@ -28,7 +28,7 @@ from minineo.model.backward import intermediates_read
 from minineo.model.block import Params
 from minineo.model.cache import Cache
 from minineo.model.heads import REFERENCE
-from minineo.model.heads_backward import BACKWARD
+from minineo.model.heads_backward import HEADS_BACKWARD, loss_backward
 from minineo.model.initialise import initialise
 from minineo.model.inputs import check_inputs, check_library, check_params
 from minineo.model.names import BASE_PREFIX, Shapes, parameter_shapes
@@ -234,7 +234,7 @@ class GPTNeoPreTrainedModel(Generic[Output]):
             ValueError, TypeError: as the call does, and where labels are missing or the class has no loss.
         """
         name = type(self).__name__
-        if type(self).forward not in BACKWARD:
+        if type(self).forward not in HEADS_BACKWARD:
             raise TypeError(f"{name} has no loss to differentiate; use a class with a head, such as GPTNeoForCausalLM.")
         inputs = {
             "attention_mask": attention_mask,
@@ -247,7 +247,7 @@ class GPTNeoPreTrainedModel(Generic[Output]):
             needed = [label for label in self.head_inputs if label != "logits_to_keep"]
             raise ValueError(f"loss_and_grads of {name}: without {' and '.join(needed)} there is no loss; pass them.")
         labels.pop("logits_to_keep", None)  # 0, or there were no labels to compare with
-        grads = BACKWARD[type(self).forward](self.params, self.config, trace, input_ids, **inputs, **labels)
+        grads = loss_backward(type(self).forward, self.params, self.config, trace, input_ids, labels, inputs)
         return output["loss"], {name: grads[name] for name in self.params}
 
     def __repr__(self) -> str:

@@ -1,14 +1,17 @@
 """Backward through the heads: from a loss of 1 to the gradient of every parameter.
 
-Each takes what its forward took, and the intermediates that it left. A loss is the end of the chain, so its own
-gradient is 1.
+`loss_backward` is the whole way: the head's own part, which ends at the last hidden state, and from there the
+transformer's. A loss is the end of the chain, so its own gradient is 1.
+
+Each head's part takes the hidden state that the head read, the logits that it gave and the labels, and gives the
+gradient of the hidden state, dhidden (B, T, D), and those of the parameters that the head read.
 
 Dimensions: B batch, T positions, D hidden size, V vocabulary, C labels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from array_api_compat import array_namespace
@@ -23,34 +26,54 @@ from minineo.model.block import Params
 from minineo.model.names import BASE_PREFIX
 
 
-def causal_lm_backward(
-    params: Params, config: GPTNeoConfig, trace: Trace, input_ids: Array | None = None, *, labels: Array, **inputs: Any
+def loss_backward(
+    forward: Callable[..., Any],
+    params: Params,
+    config: GPTNeoConfig,
+    trace: Trace,
+    input_ids: Array | None,
+    labels: Mapping[str, Array],
+    inputs: Mapping[str, Any],
 ) -> Params:
-    """Gradients of the language model's loss by all its parameters; labels (B, T)."""
-    xp = array_namespace(labels)
-    hidden, logits = trace["ln_f"], trace["logits"]
+    """Gradients of a head's loss by all its parameters.
+
+    `forward` is the head, such as `heads.causal_lm`, `trace` the intermediates that it left, `labels` what it compared
+    its logits with, `inputs` what the transformer took beside input_ids.
+    """
+    head_backward = HEADS_BACKWARD[forward]
+    dhidden, head_grads = head_backward(params, config, trace["ln_f"], trace["logits"], input_ids, **labels)
+    grads = transformer_backward(dhidden, params, config, trace, input_ids, prefix=BASE_PREFIX, **inputs)
+    return add_gradients(grads, head_grads)
+
+
+def add_gradients(grads: Params, others: Params) -> Params:
+    """Put the gradients of two parts of a model together, adding where both have used a parameter.
+
+    A tied table is such a one, as lookup at the bottom and as projection at the top: its gradient is the sum.
+    """
+    return grads | {name: grads[name] + other if name in grads else other for name, other in others.items()}
+
+
+def causal_lm_head_backward(
+    params: Params, config: GPTNeoConfig, hidden: Array, logits: Array, input_ids: Array | None, *, labels: Array
+) -> tuple[Array, Params]:
+    """Backward through the language model's head; logits (B, T, V), labels (B, T)."""
+    xp = array_namespace(hidden, labels)
     head = f"{BASE_PREFIX}wte.weight" if config.tie_word_embeddings else "lm_head.weight"
     dlogits = cross_entropy_backward(1.0, logits[:, :-1, :], labels[:, 1:])
     dhidden, dhead, _ = linear_backward(dlogits, hidden[:, :-1, :], params[head])
     # the last position's logits are compared with nothing
-    dhidden = xp.concat([dhidden, xp.zeros_like(hidden[:, :1, :])], axis=1)
-    grads = transformer_backward(dhidden, params, config, trace, input_ids, prefix=BASE_PREFIX, **inputs)
-    # a tied table is used twice, as lookup at the bottom and as projection at the top: its gradient is the sum
-    grads[head] = grads[head] + dhead if config.tie_word_embeddings else dhead
-    return grads
+    return xp.concat([dhidden, xp.zeros_like(hidden[:, :1, :])], axis=1), {head: dhead}
 
 
-def sequence_classification_backward(
-    params: Params, config: GPTNeoConfig, trace: Trace, input_ids: Array | None = None, *, labels: Array, **inputs: Any
-) -> Params:
-    """Gradients of a text classifier's loss by all its parameters; labels as `sequence_classification` takes them."""
-    hidden, logits = trace["ln_f"], trace["logits"]
+def sequence_classification_head_backward(
+    params: Params, config: GPTNeoConfig, hidden: Array, logits: Array, input_ids: Array | None, *, labels: Array
+) -> tuple[Array, Params]:
+    """Backward through a text classifier's head; logits (B, C), labels as `sequence_classification` takes them."""
     pooled = heads.last_token(hidden, input_ids, config.pad_token_id)
     dlogits = classification_loss_backward(1.0, logits, labels, config)
     dpooled, dscore, _ = linear_backward(dlogits, pooled, params["score.weight"])
-    dhidden = last_token_backward(dpooled, hidden, input_ids, config.pad_token_id)
-    grads = transformer_backward(dhidden, params, config, trace, input_ids, prefix=BASE_PREFIX, **inputs)
-    return grads | {"score.weight": dscore}
+    return last_token_backward(dpooled, hidden, input_ids, config.pad_token_id), {"score.weight": dscore}
 
 
 def classification_loss_backward(dloss: Array | float, logits: Array, labels: Array, config: GPTNeoConfig) -> Array:
@@ -75,38 +98,35 @@ def last_token_backward(dy: Array, hidden: Array, input_ids: Array | None, pad_t
     return xp.where(was_read, dy[:, None, :], xp.zeros_like(hidden))
 
 
-def token_classification_backward(
-    params: Params, config: GPTNeoConfig, trace: Trace, input_ids: Array | None = None, *, labels: Array, **inputs: Any
-) -> Params:
-    """Gradients of a token classifier's loss by all its parameters; labels (B, T)."""
-    dlogits = cross_entropy_backward(1.0, trace["logits"], labels)
+def token_classification_head_backward(
+    params: Params, config: GPTNeoConfig, hidden: Array, logits: Array, input_ids: Array | None, *, labels: Array
+) -> tuple[Array, Params]:
+    """Backward through a token classifier's head; logits (B, T, C), labels (B, T)."""
+    dlogits = cross_entropy_backward(1.0, logits, labels)
     weight, bias = params["classifier.weight"], params["classifier.bias"]
-    dhidden, dweight, dbias = linear_backward(dlogits, trace["ln_f"], weight, bias)
-    grads = transformer_backward(dhidden, params, config, trace, input_ids, prefix=BASE_PREFIX, **inputs)
-    return grads | {"classifier.weight": dweight, "classifier.bias": dbias}
+    dhidden, dweight, dbias = linear_backward(dlogits, hidden, weight, bias)
+    return dhidden, {"classifier.weight": dweight, "classifier.bias": dbias}
 
 
-def question_answering_backward(
+def question_answering_head_backward(
     params: Params,
     config: GPTNeoConfig,
-    trace: Trace,
-    input_ids: Array | None = None,
+    hidden: Array,
+    logits: Array,
+    input_ids: Array | None,
     *,
     start_positions: Array,
     end_positions: Array,
-    **inputs: Any,
-) -> Params:
-    """Gradients of a question answerer's loss by all its parameters; start_positions and end_positions (B,)."""
-    logits = trace["logits"]
+) -> tuple[Array, Params]:
+    """Backward through a question answerer's head; logits (B, T, 2), start_positions and end_positions (B,)."""
     xp = array_namespace(logits)
     # the loss is the mean of two, so each gets half
     dstart = position_loss_backward(0.5, logits[:, :, 0], start_positions)
     dend = position_loss_backward(0.5, logits[:, :, 1], end_positions)
     dlogits = xp.stack([dstart, dend], axis=2)
     weight, bias = params["qa_outputs.weight"], params["qa_outputs.bias"]
-    dhidden, dweight, dbias = linear_backward(dlogits, trace["ln_f"], weight, bias)
-    grads = transformer_backward(dhidden, params, config, trace, input_ids, prefix=BASE_PREFIX, **inputs)
-    return grads | {"qa_outputs.weight": dweight, "qa_outputs.bias": dbias}
+    dhidden, dweight, dbias = linear_backward(dlogits, hidden, weight, bias)
+    return dhidden, {"qa_outputs.weight": dweight, "qa_outputs.bias": dbias}
 
 
 def position_loss_backward(dloss: Array | float, logits: Array, positions: Array) -> Array:
@@ -117,9 +137,9 @@ def position_loss_backward(dloss: Array | float, logits: Array, positions: Array
     return cross_entropy_backward(dloss, logits, positions, ignore_index=T)
 
 
-BACKWARD: dict[Callable[..., Any], Callable[..., Params]] = {
-    heads.causal_lm: causal_lm_backward,
-    heads.sequence_classification: sequence_classification_backward,
-    heads.token_classification: token_classification_backward,
-    heads.question_answering: question_answering_backward,
+HEADS_BACKWARD: dict[Callable[..., Any], Callable[..., tuple[Array, Params]]] = {
+    heads.causal_lm: causal_lm_head_backward,
+    heads.sequence_classification: sequence_classification_head_backward,
+    heads.token_classification: token_classification_head_backward,
+    heads.question_answering: question_answering_head_backward,
 }
