@@ -10,12 +10,10 @@ import math
 import sys
 import unicodedata
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
-
-LONGEST_TEXT = 1_000_000  # characters held at once while a vocabulary is learned
 
 
 def generate(options: argparse.Namespace) -> None:
@@ -86,6 +84,7 @@ def _shown(raw: bytes) -> str:
 def train_tokenizer(options: argparse.Namespace) -> None:
     """Learn a vocabulary from text files and write it as a directory that transformers reads, too."""
     from minineo.tokenizer import GPT2Tokenizer
+    from minineo.tokenizer.documents import texts_of
 
     special = options.special_token or ["<|endoftext|>"]
     for file in options.files:
@@ -99,26 +98,6 @@ def train_tokenizer(options: argparse.Namespace) -> None:
     )
     tokenizer.save_pretrained(options.output)
     print(f"{len(tokenizer)} tokens, written to {options.output}")
-
-
-def texts_of(files: Iterable[str], separators: Sequence[str]) -> Iterator[str]:
-    """Texts of UTF-8 files, parted at lines that hold a separator alone, and between paragraphs where they are long."""
-    for file in files:
-        lines: list[str] = []
-        size = 0
-        try:
-            with open(file, encoding="utf-8", newline="") as opened:
-                for line in opened:
-                    separator = line.rstrip("\r\n") in separators
-                    if separator or (size > LONGEST_TEXT and not line.strip()):
-                        yield "".join(lines)
-                        lines, size = [], 0
-                    if not separator:
-                        lines.append(line)
-                        size += len(line)
-        except UnicodeDecodeError as error:
-            raise ValueError(f"{file}: not UTF-8 text ({error.reason} at byte {error.start}).") from error
-        yield "".join(lines)
 
 
 def inspect(options: argparse.Namespace) -> None:

@@ -15,7 +15,6 @@ import pytest
 
 import minineo
 from minineo.cli import main
-from minineo.commands import texts_of
 
 MINIMAL = [sys.executable, "-m", "minineo"]
 
@@ -179,13 +178,6 @@ def test_train_tokenizer_writes_a_tokenizer_that_loads(tmp_path):
     assert len(tokenizer) <= 280
     assert len(tokenizer.encode("the cat sat on the log")) <= 7
     assert tokenizer.decode(tokenizer.encode("the cat sat<|endoftext|>on")) == "the cat sat<|endoftext|>on"
-
-
-def test_texts_are_parted_at_separators_and_lose_nothing(tmp_path):
-    file = tmp_path / "a.txt"
-    file.write_bytes(b"one\r\n\n<|endoftext|>\ntwo <|endoftext|> in a line\n")
-    texts = list(texts_of([str(file)], ["<|endoftext|>"]))
-    assert texts == ["one\r\n\n", "two <|endoftext|> in a line\n"]
 
 
 def test_a_file_that_is_not_text_is_named(tmp_path, capsys):

@@ -159,6 +159,11 @@ class GPT2Tokenizer(Codec):
         arguments.setdefault("extra_special_tokens", [token for token in special_tokens if token not in named])
         return cls(vocab, merges, **arguments)
 
+    @property
+    def merges(self) -> Merges:
+        """The pairs of tokens that are joined, first learned first."""
+        return list(self._merges)
+
     # -- text -> model inputs ----------------------------------------------------------------------------------------
 
     def _around(self) -> tuple[list[int], list[int]]:
