@@ -134,6 +134,7 @@ def _write(file: BinaryIO, files: list[tuple[str, Path]], tokenizer: GPT2Tokeniz
     if not counts["documents"]:
         names = ", ".join(name for name, _ in files)
         raise ValueError(f"sources: no text in {names}, only white space and separators. Pass files that hold text.")
+    tokens = counts.pop("tokens")  # the header says it
     facts = {
         "format": FORMAT,
         "vocab_size": vocab_size,
@@ -144,7 +145,7 @@ def _write(file: BinaryIO, files: list[tuple[str, Path]], tokenizer: GPT2Tokeniz
     }
     file.write(json.dumps(facts).encode())
     file.seek(0)
-    _write_header(file, dtype, counts["tokens"])
+    _write_header(file, dtype, tokens)
 
 
 def _encode(lines: Iterable[str | None], tokenizer: GPT2Tokenizer, counts: Counter[str]) -> Iterator[list[int]]:
