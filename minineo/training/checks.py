@@ -61,11 +61,9 @@ def check_names(what: str, received: Mapping[str, Any], of_what: str, expected: 
     missing = [name for name in expected if name not in received]
     extra = [name for name in received if name not in expected]
     if missing or extra:
-        lists = [f"{len(names)} {kind} ({_some(names)})" for names, kind in ((missing, "missing"), (extra, "unknown"))]
-        raise ValueError(
-            f"{what}: {' and '.join(text for text in lists if text[0] != '0')}, expected exactly the names of the "
-            f"{of_what}."
-        )
+        found = [f"{len(missing)} missing ({_some(missing)})"] if missing else []
+        found += [f"{len(extra)} unknown ({_some(extra)})"] if extra else []
+        raise ValueError(f"{what}: {' and '.join(found)}, expected exactly the names of the {of_what}.")
 
 
 def check_like(what: str, received: Array, of_what: str, expected: Array) -> None:

@@ -40,7 +40,7 @@ def is_matrix_in_block(name: str, array: Array) -> bool:
 class Optimiser:
     """What all optimisers share: the state, the checks and the loop over the parameters."""
 
-    MOMENTS: tuple[str, ...] = ()  # all that this optimiser may keep for a parameter
+    moments: tuple[str, ...] = ()  # all that this optimiser may keep for a parameter
 
     def __init__(self, weight_decay: float, decays: Decays) -> None:
         self.weight_decay = checks.not_negative("weight_decay", weight_decay)
@@ -55,6 +55,7 @@ class Optimiser:
 
         The first step makes the state, in the library, on the device and in the dtype of the parameters. The learning
         rate may be 0, where schedules end. Gradients are not searched for NaN: a run has to look at its loss.
+        Parameters that are not to learn are left out of both dictionaries, in all steps.
 
         Raises:
             ValueError: names, shapes or dtypes differ, parameters are read-only or of 16 bits, the learning rate is
@@ -65,7 +66,7 @@ class Optimiser:
         checks.check_gradients(params, grads)
         if self.steps == 0 and not self.state:
             self.state = {key: array_namespace(param).zeros_like(param) for key, param in self._keys(params).items()}
-        self._check_state(self.state, params)
+        self._check_state(self.state, self.steps, params)
         self.steps += 1
         for name, param in params.items():
             moments = [self.state[f"{name}.{moment}"] for moment in self.moments_of(name, param)]
@@ -82,20 +83,20 @@ class Optimiser:
         """
         check_integer("steps", steps, minimum=0)
         for key in state:
-            if key.rpartition(".")[2] not in self.MOMENTS:
+            if key.rpartition(".")[2] not in self.moments:
                 raise ValueError(
                     f"state: received {key!r}, but this {type(self).__name__} keeps "
-                    f"{list(self.MOMENTS) or 'nothing'} for a parameter. "
+                    f"{list(self.moments) or 'nothing'} for a parameter. "
                     "Resume with the optimiser and the options that wrote the state."
                 )
         if params is not None:
-            self._check_state(state, params)
+            self._check_state(state, steps, params)
         self.state = {key: array_namespace(array).asarray(array, copy=True) for key, array in state.items()}
         self.steps = steps
 
     def moments_of(self, name: str, param: Array) -> tuple[str, ...]:
         """What is kept for this parameter, in the order in which `update` takes it."""
-        return self.MOMENTS
+        return self.moments
 
     def update(
         self, name: str, param: Array, gradient: Array, moments: list[Array], learning_rate: float, decay: float
@@ -107,7 +108,10 @@ class Optimiser:
         """The key of every moment, with the parameter whose shape and dtype it has."""
         return {f"{name}.{moment}": param for name, param in params.items() for moment in self.moments_of(name, param)}
 
-    def _check_state(self, state: Arrays, params: Arrays) -> None:
+    def _check_state(self, state: Arrays, steps: int, params: Arrays) -> None:
+        """Raise unless it is a state that this optimiser can have for these parameters after so many steps."""
+        if steps == 0 and not state:
+            return  # the first step will make it
         expected = self._keys(params)
         checks.check_names("state", state, f"moments that {type(self).__name__} keeps for these parameters", expected)
         for key, param in expected.items():
@@ -124,7 +128,7 @@ class SGD(Optimiser):
     def __init__(self, momentum: float = 0.0, weight_decay: float = 0.0, decays: Decays = default_decay) -> None:
         super().__init__(weight_decay, decays)
         self.momentum = checks.share_kept("momentum", momentum)
-        self.MOMENTS = ("momentum",) if self.momentum else ()
+        self.moments = ("momentum",) if self.momentum else ()
 
     def update(
         self, name: str, param: Array, gradient: Array, moments: list[Array], learning_rate: float, decay: float
@@ -144,7 +148,7 @@ class AdamW(Optimiser):
     which is `decays=lambda name, array: True`.
     """
 
-    MOMENTS: tuple[str, ...] = ("first_moment", "second_moment")
+    moments: tuple[str, ...] = ("first_moment", "second_moment")
 
     def __init__(
         self,
@@ -178,7 +182,7 @@ class Muon(AdamW):
     learning rate are those of both.
     """
 
-    MOMENTS = (*AdamW.MOMENTS, "momentum")
+    moments = (*AdamW.moments, "momentum")
 
     def __init__(
         self,
@@ -193,7 +197,7 @@ class Muon(AdamW):
 
     def moments_of(self, name: str, param: Array) -> tuple[str, ...]:
         """The momentum of a matrix in a block, AdamW's moments of other parameters."""
-        return ("momentum",) if is_matrix_in_block(name, param) else AdamW.MOMENTS
+        return ("momentum",) if is_matrix_in_block(name, param) else AdamW.moments
 
     def update(
         self, name: str, param: Array, gradient: Array, moments: list[Array], learning_rate: float, decay: float

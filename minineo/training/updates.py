@@ -15,8 +15,8 @@ from array_api_compat import array_namespace
 from minineo.arrays import Array
 from minineo.fast.pieces import pieces
 
-# `orthogonalise` applies x -> A x + B x^3 + C x^5 to singular values, so many times. Jordan et al. chose these numbers to
-# lift small values fast: all above 0.002 end between 0.68 and 1.14, and are not brought closer to 1.
+# `orthogonalise` applies x -> A x + B x^3 + C x^5 to singular values, so many times. Jordan et al. chose these numbers
+# to lift small values fast: those from 0.002 to 1 end between 0.68 and 1.21, and are not brought closer to 1.
 A, B, C = 3.4445, -4.7750, 2.0315
 ITERATIONS = 5
 SMALLEST_NORM = 1e-7  # a gradient of zeros stays zeros
@@ -38,7 +38,7 @@ def in_pieces(*arrays: Array) -> Iterator[tuple[Array, ...]]:
 
 
 def sgd(param: Array, gradient: Array, learning_rate: float, decay: float) -> None:
-    """Gradient descent: param -= learning_rate * (gradient + decay * param). Any one shape."""
+    """Gradient descent (Robbins & Monro 1951); the decay is that of L2 regularisation. Any one shape."""
     param -= learning_rate * (gradient + decay * param)
 
 
