@@ -84,7 +84,12 @@ def score(
             weights, tokens, count = weights + new - 1, tokens + predicted, count + 1
             bar.update(new)
     loss, size = total / weights, len(text.encode("utf-8", "surrogatepass"))
-    return Score(loss, _exp(loss), loss / math.log(2.0) * tokens / size, tokens, size, count)
+    return Score(loss, _exp(loss), bits_per_byte(loss, tokens, size), tokens, size, count)
+
+
+def bits_per_byte(loss: float, tokens: int, size: int) -> float:
+    """A mean loss in nats a token, over that many tokens, as bits for each byte of their text, which has `size`."""
+    return loss / math.log(2.0) * tokens / size
 
 
 def windows(length: int, longest: int, stride: int) -> Iterator[tuple[int, int, int]]:
