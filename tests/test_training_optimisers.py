@@ -610,8 +610,8 @@ def test_muon_against_torch_in_full_precision(dtype: Any, monkeypatch: pytest.Mo
 
 @pytest.mark.oracle
 def test_muon_against_torch_as_it_is() -> None:
-    """In bfloat16, of 8 bits, torch's parameters are elsewhere by some hundredths of the way that they went."""
+    """In bfloat16, of 8 bits, torch's parameters are elsewhere by less than a hundredth of the way that they went."""
     start, expected, params = draw(0), run_torch(torch_muon, np.float64), run(Muon(momentum=0.9))
     for name, array in params.items():
         way = np.linalg.norm(expected[name] - start[name])
-        assert np.linalg.norm(array - expected[name]) < 0.02 * way, name
+        assert np.linalg.norm(array - expected[name]) < 0.01 * way, name

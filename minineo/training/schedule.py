@@ -39,7 +39,7 @@ def learning_rate(
         raise ValueError(f"decay: received {decay!r}, expected one of {', '.join(DECAYS)}.")
 
     if step < warmup:
-        return peak * (step + 1) / warmup
+        return peak * ((step + 1) / warmup)
     top = max(warmup - 1, 0)  # the step that gets the peak
     if decay == "constant" or step == top:
         return peak
