@@ -129,7 +129,7 @@ def _write(file: BinaryIO, files: list[tuple[str, Path]], tokenizer: GPT2Tokeniz
             digest = hashlib.sha256()
             lines = lines_of(path, (SEPARATOR,), (digest.update, lambda raw: bar.update(len(raw))))
             for ids in _encode(lines, tokenizer, counts):
-                file.write(_as_dtype(ids, dtype, vocab_size))
+                file.write(_to_bytes(ids, dtype, vocab_size))
             sources.append(Source(name, digest.hexdigest()))
     if not counts["documents"]:
         names = ", ".join(name for name, _ in files)
@@ -160,8 +160,7 @@ def _encode(lines: Iterable[str | None], tokenizer: GPT2Tokenizer, counts: Count
         yield ids
 
 
-def _as_dtype(ids: list[int], dtype: np.dtype[Any], vocab_size: int) -> bytes:
-    """The bytes of ids in a file."""
+def _to_bytes(ids: list[int], dtype: np.dtype[Any], vocab_size: int) -> bytes:
     if not 0 <= min(ids) <= max(ids) < vocab_size:
         raise ValueError(f"tokenizer: gave ids from {min(ids)} to {max(ids)}, expected 0 to {vocab_size - 1}.")
     return np.array(ids, dtype).tobytes()
@@ -219,10 +218,10 @@ def _read_facts(file: BinaryIO, path: Path) -> dict[str, Any]:
     """The facts behind the array, without the name of the format."""
     try:
         facts = json.loads(file.read())
-        if facts.pop("format") == FORMAT:
-            return dict(facts)
-    except (ValueError, KeyError, AttributeError):  # no JSON, no such key, no object
-        pass
+    except (ValueError, RecursionError):
+        facts = None
+    if isinstance(facts, dict) and facts.pop("format", None) == FORMAT:
+        return facts
     raise ValueError(
         f"{path}: truncated, or not a token file: behind the ids, the facts of a {FORMAT!r} are missing. {WRITE_IT}"
     )
@@ -264,13 +263,7 @@ def windows(tokens: Array, length: int, batch_size: int, seed: int, step: int) -
 def windows_per_epoch(tokens: Array, length: int) -> int:
     """How many windows of `length` targets make every token (N,) a target; raises what `windows` raises."""
     _check("length", length, 1)
-    if tokens.ndim != 1 or tokens.dtype.kind not in "iu":
-        raise ValueError(f"tokens: received {tokens.dtype} {tokens.shape}, expected integers of one dimension.")
-    if len(tokens) < length + 1:
-        raise ValueError(
-            f"tokens: the text has {len(tokens)} tokens, and a window of length {length} needs {length + 1}. "
-            "Use more text, or shorter windows."
-        )
+    _check_tokens(tokens, length)
     return -(-len(tokens) // length)
 
 
@@ -289,32 +282,29 @@ def _starts(total: int, length: int, seed: int, epoch: int) -> Array:
     return starts
 
 
-def validation_windows(tokens: Array, length: int, batch_size: int = 1) -> Iterator[Array]:
-    """Cut tokens (N,) into consecutive windows, so that each but the first token is a target once.
+def validation_windows(tokens: Array, length: int) -> Iterator[Array]:
+    """Cut tokens (N,) into consecutive windows (1, length + 1), int64: each token but the first is a target once.
 
-    Yields int64 of shape (batch_size, length + 1), then what is left over: a smaller batch, and a shorter window. So
-    batches differ in their number of targets, and their mean losses have to be weighted by it.
+    The last window is shorter where `length` does not divide N - 1; a mean over windows has to be weighted by targets.
 
     Raises:
         ValueError: when there are fewer than two tokens, or an argument is not in its range.
     """
     _check("length", length, 1)
-    _check("batch_size", batch_size, 1)
-    if tokens.ndim != 1 or len(tokens) < 2:
-        raise ValueError(f"tokens: received the shape {tokens.shape}, expected one dimension with at least two tokens.")
-    return _consecutive(tokens, length, batch_size)
-
-
-def _consecutive(tokens: Array, length: int, batch_size: int) -> Iterator[Array]:
-    full = (len(tokens) - 1) // length * length
-    for begin in range(0, full, batch_size * length):
-        end = min(begin + batch_size * length, full)
-        starts = np.arange(begin, end, length)
-        yield tokens[starts[:, None] + np.arange(length + 1)].astype(np.int64)
-    if full < len(tokens) - 1:
-        yield tokens[None, full:].astype(np.int64)
+    _check_tokens(tokens, 1)
+    return (tokens[None, i : i + length + 1].astype(np.int64) for i in range(0, len(tokens) - 1, length))
 
 
 def _check(name: str, value: int, least: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
         raise ValueError(f"{name}: received {value!r}, expected an integer of {least} or more.")
+
+
+def _check_tokens(tokens: Array, length: int) -> None:
+    if tokens.ndim != 1 or tokens.dtype.kind not in "iu":
+        raise ValueError(f"tokens: received {tokens.dtype} {tokens.shape}, expected integers of one dimension.")
+    if len(tokens) < length + 1:
+        raise ValueError(
+            f"tokens: the text has {len(tokens)} tokens, and a window of length {length} needs {length + 1}. "
+            "Use more text, or shorter windows."
+        )
