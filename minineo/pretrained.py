@@ -24,6 +24,7 @@ from minineo.config import GPTNeoConfig
 from minineo.fast import FAST
 from minineo.json_file import read_json_object, write_text
 from minineo.layers.activations import activation
+from minineo.layers.dropout import Masks, no_masks
 from minineo.model.backward import intermediates_read
 from minineo.model.block import Params
 from minineo.model.cache import Cache
@@ -170,6 +171,7 @@ class GPTNeoPreTrainedModel(Generic[Output]):
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
         tap: Tap = no_tap,
+        masks: Masks = no_masks,
         **head_inputs: Any,
     ) -> Output:
         """Run the model: its class says what goes in beside the tokens and what comes out.
@@ -177,7 +179,8 @@ class GPTNeoPreTrainedModel(Generic[Output]):
         input_ids (B, T) of integers, or in their place inputs_embeds (B, T, D); attention_mask (B, S), 0 at padding,
         where S counts cached and new positions; position_ids and token_type_ids (B, T). `past_key_values` of an
         earlier output continue it. Flags that are None follow the configuration. `return_dict=False` gives a tuple.
-        `tap` sees, and may replace, every intermediate (`minineo.tap`).
+        `tap` sees, and may replace, every intermediate (`minineo.tap`). There is no dropout but what `masks` say
+        (`minineo.layers.dropout`).
 
         Raises:
             ValueError, TypeError: saying which input is wrong, what was received and what was expected.
@@ -187,6 +190,11 @@ class GPTNeoPreTrainedModel(Generic[Output]):
             raise TypeError(
                 f"{type(self).__name__} takes no argument {unknown[0]!r}; beyond the transformer's inputs it takes "
                 f"{', '.join(self.head_inputs) or 'none'}."
+            )
+        if not callable(masks):
+            raise TypeError(
+                f"masks: received a {type(masks).__name__}, expected a function such as "
+                "DropoutMasks(model.config, seed=0, step=0)."
             )
         inputs = (input_ids, attention_mask, position_ids, token_type_ids, inputs_embeds, past_key_values)
         weight = self.params[f"{self.prefix}wte.weight"]
@@ -210,6 +218,7 @@ class GPTNeoPreTrainedModel(Generic[Output]):
             output_attentions=config.output_attentions if output_attentions is None else output_attentions,
             output_hidden_states=config.output_hidden_states if output_hidden_states is None else output_hidden_states,
             tap=tap,
+            masks=masks,
             functions=FAST if isinstance(weight, np.ndarray) else REFERENCE,
             **head_inputs,
         )
@@ -223,12 +232,13 @@ class GPTNeoPreTrainedModel(Generic[Output]):
         position_ids: Array | None = None,
         token_type_ids: Array | None = None,
         inputs_embeds: Array | None = None,
+        masks: Masks = no_masks,
         **labels: Any,
     ) -> tuple[Array, Params]:
         """The loss, and its gradient by every parameter under that parameter's name, of its shape and dtype.
 
         Takes what the call takes, labels included. Where all labels are ignored, the loss is NaN and the gradients 0,
-        as in PyTorch.
+        as in PyTorch. For dropout pass `masks=DropoutMasks(model.config, seed=0, step=0)`, with another step each time.
 
         Raises:
             ValueError, TypeError: as the call does, and where labels are missing or the class has no loss.
@@ -236,18 +246,19 @@ class GPTNeoPreTrainedModel(Generic[Output]):
         name = type(self).__name__
         if type(self).forward not in HEADS_BACKWARD:
             raise TypeError(f"{name} has no loss to differentiate; use a class with a head, such as GPTNeoForCausalLM.")
-        inputs = {
+        inputs: dict[str, Any] = {
             "attention_mask": attention_mask,
             "position_ids": position_ids,
             "token_type_ids": token_type_ids,
         }
         trace = Recorder(intermediates_read(self.config))
-        output = self(input_ids, inputs_embeds=inputs_embeds, **inputs, **labels, return_dict=True, tap=trace)
+        inputs_and_labels = inputs | {"inputs_embeds": inputs_embeds} | labels
+        output = self(input_ids, **inputs_and_labels, return_dict=True, tap=trace, masks=masks)
         if "loss" not in output:
             needed = [label for label in self.head_inputs if label != "logits_to_keep"]
             raise ValueError(f"loss_and_grads of {name}: without {' and '.join(needed)} there is no loss; pass them.")
         labels.pop("logits_to_keep", None)  # 0, or there were no labels to compare with
-        grads = loss_backward(type(self).forward, self.params, self.config, trace, input_ids, labels, inputs)
+        grads = loss_backward(type(self).forward, self.params, self.config, trace, input_ids, labels, inputs, masks)
         return output["loss"], {name: grads[name] for name in self.params}
 
     def __repr__(self) -> str:

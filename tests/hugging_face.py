@@ -14,6 +14,7 @@ import torch
 import transformers
 
 from minineo.config import GPTNeoConfig
+from minineo.layers.dropout import Masks
 from minineo.model.cache import Cache
 
 torch.set_num_threads(1)
@@ -44,12 +45,30 @@ def float64_attention(self: Any, q: Any, k: Any, v: Any, attention_mask: Any = N
     T, S = q.shape[-2], k.shape[-2]
     scores = torch.where(self.bias[:, :, S - T : S, :S], q @ k.transpose(-1, -2), torch.finfo(q.dtype).min)
     pattern = torch.softmax(scores if attention_mask is None else scores + attention_mask, dim=-1)
-    return pattern @ v, pattern
+    return self.attn_dropout(pattern) @ v, pattern
 
 
 def language_model_loss(logits: Any, labels: Any, vocab_size: int, **_: Any) -> Any:
     """ForCausalLMLoss without its cast to float32."""
     return torch.nn.functional.cross_entropy(logits[:, :-1].reshape(-1, vocab_size), labels[:, 1:].reshape(-1))
+
+
+def drop_by(model: Any, masks: Masks) -> None:
+    """Turn training on, and have each of its dropouts use our mask instead of one drawn by torch."""
+    transformer = model.transformer
+    dropouts = {"embed": transformer.drop}
+    for i, block in enumerate(transformer.h):
+        attention = block.attn.attention
+        dropouts |= {f"h.{i}.attn.pattern": attention.attn_dropout, f"h.{i}.attn.out": attention.resid_dropout}
+        dropouts |= {f"h.{i}.mlp.out": block.mlp.dropout}
+    if hasattr(model, "dropout"):
+        dropouts["classifier"] = model.dropout
+    model.train()
+    assert {id(module) for module in model.modules() if isinstance(module, torch.nn.Dropout)} == {
+        id(module) for module in dropouts.values()
+    }
+    for name, module in dropouts.items():
+        module.forward = lambda x, name=name: x * torch.from_numpy(masks(name, tuple(x.shape), x.detach().numpy()))
 
 
 def call(model: Any, inputs: dict[str, Any]) -> Any:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from random_models import CLASSES, draw_config, draw_inputs, draw_params
 
 from minineo import classes
+from minineo.config import GPTNeoConfig
+from minineo.layers.dropout import RATES, DropoutMasks
 
 HEADS = CLASSES[1:]
 LABELS = ("labels", "start_positions", "end_positions")
@@ -25,6 +28,13 @@ def draw_case(class_name: str, seed: int, dtype: Any) -> tuple[Any, Inputs]:
     if "inputs_embeds" in inputs:
         inputs["inputs_embeds"] = inputs["inputs_embeds"].astype(dtype)
     return model, inputs
+
+
+def draw_masks(seed: int, **where: int) -> DropoutMasks:
+    """Masks of dropout at random rates, each a different one."""
+    rates = np.random.default_rng(seed).permutation([0.1, 0.3, 0.5, 0.7])
+    fields = {field: float(rate) for field, rate in zip(RATES.values(), rates, strict=True)}
+    return DropoutMasks(GPTNeoConfig(**fields), seed, **where)
 
 
 def shape_of(inputs: Inputs) -> tuple[int, int]:

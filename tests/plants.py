@@ -70,7 +70,7 @@ def scaled_attention(q: Any, k: Any, v: Any, *rest: Any) -> Any:
 
 
 def attention_with_mask_value(value: float) -> Plant:
-    def masked(q: Any, k: Any, v: Any, window: Any = None, real: Any = None, tap: Any = None) -> Any:
+    def masked(q: Any, k: Any, v: Any, window: Any = None, real: Any = None, tap: Any = None, masks: Any = None) -> Any:
         scores = q @ k.swapaxes(-1, -2)
         allowed = visible(q.shape[2], k.shape[2], window, q)
         if real is not None:
@@ -81,29 +81,29 @@ def attention_with_mask_value(value: float) -> Plant:
     return replace("minineo.model.block.attention", masked)
 
 
-def past_padding_forgotten(q: Any, k: Any, v: Any, window: Any, real: Any, tap: Any) -> Any:
+def past_padding_forgotten(q: Any, k: Any, v: Any, window: Any, real: Any, *rest: Any) -> Any:
     if real is not None and k.shape[2] > q.shape[2]:
         real = np.concatenate([np.ones_like(real[:, : -q.shape[2]]), real[:, -q.shape[2] :]], axis=1)
-    return attention(q, k, v, window, real, tap)
+    return attention(q, k, v, window, real, *rest)
 
 
 def mask_of_the_first_keys(*arguments: Any) -> Any:
     """The mask cut at the wrong end, where a local layer's cache has dropped the oldest keys."""
-    params, at, x, window, real, past, config, tap = arguments
+    params, at, x, window, real, past, *rest = arguments
     if real is not None and past is not None:
         S = past[0].shape[2] + x.shape[1]
         real = real[:, :S]
-    return self_attention(params, at, x, window, real, past, config, tap)
+    return self_attention(params, at, x, window, real, past, *rest)
 
 
 def default_positions_with_cache(*arguments: Any) -> Any:
-    params, ids, positions, types, embeds, past, tap, prefix = arguments
-    return embed(params, ids, None if past else positions, types, embeds, past, tap, prefix)
+    params, ids, positions, types, embeds, past, *rest = arguments
+    return embed(params, ids, None if past else positions, types, embeds, past, *rest)
 
 
 def default_positions(*arguments: Any) -> Any:
-    params, ids, _, types, embeds, past, tap, prefix = arguments
-    return embed(params, ids, None, types, embeds, past, tap, prefix)
+    params, ids, _, *rest = arguments
+    return embed(params, ids, None, *rest)
 
 
 def positions_that_count_padding(attention_mask: Any) -> Any:

@@ -16,7 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import minineo.layers
-from minineo.layers import activations, attention, embedding, layer_norm, linear, losses, mlp, softmax
+from minineo.config import GPTNeoConfig
+from minineo.layers import activations, attention, dropout, embedding, layer_norm, linear, losses, mlp, softmax
 from minineo.tap import Recorder
 
 DEVICE = strict.Device("device1")
@@ -116,29 +117,48 @@ def loss_problem(forward: Function, targets: Function) -> Function:
     return problem
 
 
+def draw_masks(random: Any) -> dropout.Masks:
+    """Masks of dropout, every other time."""
+    config = GPTNeoConfig(embed_dropout=0.4, attention_dropout=0.3, resid_dropout=0.2)
+    masks = dropout.DropoutMasks(config, int(random.integers(2**63)))
+    return [masks, dropout.no_masks][random.integers(2)]
+
+
+def dropout_problem(backward: Function, random: Any, n: Sizes) -> Problem:
+    shape, masks = (n.B, n.T, n.D), draw_masks(random)
+    return Problem(
+        lambda x: dropout.dropout(x, masks("embed", shape, like=x)),
+        lambda dy, x: (backward(dy, masks("embed", shape, like=x)),),
+        draw(random, shape),
+    )
+
+
 def attention_problem(backward: Function, random: Any, n: Sizes) -> Problem:
     T, S = n.T, n.T + n.M - 1
     window = [None, 1 + int(random.integers(S))][random.integers(2)]
     # often so few are real that some queries see nothing but padding
     real = [None, random.uniform(size=(n.B, S)) < random.uniform()][random.integers(2)]
+    masks = draw_masks(random)
 
     def backward_of(dz: Any, q: Any, k: Any, v: Any) -> Any:
         trace = Recorder()
-        attention.attention(q, k, v, window, real, trace)
-        return backward(dz, q, k, v, trace["pattern"], real)
+        attention.attention(q, k, v, window, real, trace, masks)
+        return backward(dz, q, k, v, trace["pattern"], real, masks)
 
     arrays = draw(random, (n.B, n.H, T, n.D), (n.B, n.H, S, n.D), (n.B, n.H, S, n.D))
-    return Problem(lambda q, k, v: attention.attention(q, k, v, window, real), backward_of, arrays)
+    return Problem(lambda q, k, v: attention.attention(q, k, v, window, real, masks=masks), backward_of, arrays)
 
 
 def mlp_problem(backward: Function, random: Any, n: Sizes) -> Problem:
+    masks = draw_masks(random)
+
     def backward_of(dy: Any, *arrays: Any) -> Any:
         trace = Recorder()
-        mlp.mlp(*arrays, activations.gelu_new, trace)
-        return backward(dy, *arrays, activations.gelu_new_backward, trace["pre"], trace["act"])
+        mlp.mlp(*arrays, activations.gelu_new, trace, masks)
+        return backward(dy, *arrays, activations.gelu_new_backward, trace["pre"], trace["act"], masks)
 
     arrays = draw(random, (n.B, n.T, n.D), (n.M, n.D), (n.M,), (n.D, n.M), (n.D,))
-    return Problem(lambda *arrays: mlp.mlp(*arrays, activations.gelu_new), backward_of, arrays)
+    return Problem(lambda *arrays: mlp.mlp(*arrays, activations.gelu_new, masks=masks), backward_of, arrays)
 
 
 def zeros_and_ones(random: Any, shape: tuple[int, ...]) -> np.ndarray:
@@ -158,6 +178,7 @@ PROBLEMS: dict[Function, Function] = {
     losses.cross_entropy_backward: cross_entropy_problem,
     losses.mean_squared_error_backward: loss_problem(losses.mean_squared_error, numbers),
     losses.binary_cross_entropy_backward: loss_problem(losses.binary_cross_entropy, zeros_and_ones),
+    dropout.dropout_backward: dropout_problem,
     attention.attention_backward: attention_problem,
     mlp.mlp_backward: mlp_problem,
 } | {activations.ACTIVATIONS_BACKWARD[name]: from_input(forward) for name, forward in activations.ACTIVATIONS.items()}
@@ -314,10 +335,29 @@ MISTAKES: list[tuple[Function, str, str]] = [
     (attention.attention_backward, "xp.matrix_transpose(dscores) @ wide_q", "dscores[..., : q.shape[2]] @ wide_q"),
     (attention.attention_backward, "softmax_backward(dpattern, pattern)", "pattern * dpattern"),
     (attention.attention_backward, "dscores @ wide_k", "-dscores @ wide_k"),
-    (attention.attention_backward, "xp.matrix_transpose(pattern) @ wide_dz", "pattern[..., :, :1] * wide_dz"),
+    (
+        attention.attention_backward,
+        "xp.matrix_transpose(dropout(pattern, mask)) @ wide_dz",
+        "pattern[..., :, :1] * wide_dz",
+    ),
     (attention.attention_backward, "if real is not None", "if False"),
+    (attention.attention_backward, "dropout(pattern, mask)", "pattern"),
+    (
+        attention.attention_backward,
+        "dropout_backward(wide_dz @ xp.matrix_transpose(wide_v), mask)",
+        "wide_dz @ xp.matrix_transpose(wide_v)",
+    ),
+    (
+        attention.attention_backward,
+        "softmax_backward(dpattern, pattern)",
+        "softmax_backward(dpattern, dropout(pattern, mask))",
+    ),
+    (dropout.dropout_backward, "dy * mask", "dy"),
+    (dropout.dropout_backward, "dy * mask", "dy * (mask > 0)"),
+    (dropout.dropout_backward, "dy * mask", "dy * mask * mask"),
     (mlp.mlp_backward, "activation_backward(at_least_float32(dact), at_least_float32(pre))", "dact"),
     (mlp.mlp_backward, "at_least_float32(pre))", "at_least_float32(act))"),
+    (mlp.mlp_backward, "linear_backward(dout, ", "linear_backward(dy, "),
     (mlp.mlp_backward, "return dx, dc_fc_weight", "return -dx, dc_fc_weight"),
 ]
 

@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import require
-from labelled_models import HEADS, Inputs, draw_case, shape_of
+from labelled_models import HEADS, Inputs, draw_case, draw_masks, shape_of
 
 from minineo.config import GPTNeoConfig
 from minineo.layers.attention import visible
+from minineo.layers.dropout import Masks, no_masks
 
 pytestmark = pytest.mark.oracle
 
@@ -45,7 +46,7 @@ class Errors:
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.section("largest error of gradients against torch, as a part of each one's largest value")
         for (class_name, dtype), error in sorted(self.largest.items()):
-            own = self.configurations[class_name, dtype]
+            own = self.configurations.get((class_name, dtype), 0)
             terminalreporter.write_line(
                 f"{class_name:32} {dtype:8} {error:.1e}   {own} configurations with transformers' own attention"
             )
@@ -87,7 +88,7 @@ def with_constant_padding(oracle: Any, model: Any) -> Any:
         if attention_mask is not None:
             scores = torch.where(attention_mask == 0, scores, torch.finfo(q.dtype).min)
         pattern = torch.softmax(torch.where(self.bias[:, :, S - T : S, :S], scores, -torch.inf), dim=-1)
-        return pattern @ v, pattern
+        return self.attn_dropout(pattern) @ v, pattern
 
     for block in model.transformer.h:
         block.attn.attention._attn = MethodType(attend, block.attn.attention)
@@ -119,8 +120,8 @@ def ignore_blind_labels(class_name: str, inputs: Inputs, blind: np.ndarray) -> I
 class Oracle:
     """The gradients of transformers for a random case; its attention is replaced only where it has to be."""
 
-    def __init__(self, oracle: Any, class_name: str, seed: int, dtype: Any) -> None:
-        self.oracle, self.class_name = oracle, class_name
+    def __init__(self, oracle: Any, class_name: str, seed: int, dtype: Any, masks: Masks = no_masks) -> None:
+        self.oracle, self.class_name, self.masks = oracle, class_name, masks
         self.model, self.inputs = draw_case(class_name, seed, dtype)
         blind = blind_positions(self.model.config, self.inputs)
         if seed % 4:
@@ -133,6 +134,8 @@ class Oracle:
         model = self.oracle.oracle_model(self.class_name, self.model.config, params, dtype)
         if self.blind_is_read:
             model = with_constant_padding(self.oracle, model)
+        if self.masks is not no_masks:
+            self.oracle.drop_by(model, self.masks)
         return their_gradients(self.oracle, model, self.inputs)
 
     def error_in_float32(self, name: str) -> float:
@@ -154,7 +157,7 @@ class Oracle:
 
 def compare(theirs: Oracle, place: str, errors: Errors, dtype: Any) -> bool:
     """Compare each parameter's gradient with that of transformers; whether there was more to compare than zeros."""
-    _, grads = theirs.model.loss_and_grads(**theirs.inputs)
+    _, grads = theirs.model.loss_and_grads(**theirs.inputs, masks=theirs.masks)
     exact = theirs.gradients(np.float64)
     others = exact if dtype == np.float64 else theirs.gradients(dtype)
     overall = max(np.abs(gradient).max() for gradient in exact.values())
@@ -187,3 +190,11 @@ def test_gradients_are_those_of_torch(oracle: Any, errors: Errors, class_name: s
         own_attention += some and not theirs.blind_is_read
     errors.configurations[class_name, np.dtype(dtype).name] = own_attention
     assert own_attention >= 60
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("class_name", HEADS)
+def test_gradients_with_dropout_are_those_of_torch(oracle: Any, errors: Errors, class_name: str, dtype: Any) -> None:
+    for seed in range(0, 132, 7):
+        theirs = Oracle(oracle, class_name, seed, dtype, draw_masks(seed))
+        compare(theirs, f"{class_name} with dropout, seed {seed}", errors, dtype)

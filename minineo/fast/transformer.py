@@ -17,6 +17,7 @@ from minineo.fast.cache import append, forget
 from minineo.fast.layer_norm import layer_norm
 from minineo.fast.linear import linear
 from minineo.fast.mlp import mlp
+from minineo.layers.dropout import Masks, no_masks
 from minineo.model import transformer as reference
 from minineo.model.block import Params
 from minineo.model.cache import Cache, KeysAndValues
@@ -37,18 +38,20 @@ def transformer(
     output_attentions: bool = False,
     output_hidden_states: bool = False,
     tap: Tap = no_tap,
+    masks: Masks = no_masks,
     prefix: str = "",
 ) -> BaseModelOutputWithPast:
-    """As `minineo.model.transformer.transformer`, which does the work where intermediates are asked for.
+    """As `minineo.model.transformer.transformer`, which does the work where intermediates or dropout are asked for.
 
     Without anybody to look at them, intermediates need not outlive their use: the residual stream is one array that
     every block adds to, and keys and values are written into a cache that has room for them.
     """
     arguments = (input_ids, attention_mask, position_ids, token_type_ids, inputs_embeds, past_key_values, use_cache)
     weight = params[f"{prefix}wte.weight"]
-    if tap is not no_tap or output_attentions or output_hidden_states or not _is_fast(weight):
+    plain = tap is no_tap and masks is no_masks and not output_attentions and not output_hidden_states
+    if not plain or not _is_fast(weight):
         return reference.transformer(
-            params, config, *arguments, output_attentions, output_hidden_states, tap=tap, prefix=prefix
+            params, config, *arguments, output_attentions, output_hidden_states, tap=tap, masks=masks, prefix=prefix
         )
     past = 0 if past_key_values is None else past_key_values.length
     x = reference.embed(params, input_ids, position_ids, token_type_ids, inputs_embeds, past, no_tap, prefix)

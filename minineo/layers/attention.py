@@ -15,6 +15,7 @@ import math
 from array_api_compat import array_namespace
 
 from minineo.arrays import Array, at_least_float32, scalar
+from minineo.layers.dropout import Masks, dropout, dropout_backward, no_masks
 from minineo.layers.softmax import softmax, softmax_backward
 from minineo.tap import Tap, no_tap
 
@@ -52,7 +53,13 @@ def visible(T: int, S: int, window: int | None, like: Array) -> Array:
 
 
 def attention(
-    q: Array, k: Array, v: Array, window: int | None = None, real: Array | None = None, tap: Tap = no_tap
+    q: Array,
+    k: Array,
+    v: Array,
+    window: int | None = None,
+    real: Array | None = None,
+    tap: Tap = no_tap,
+    masks: Masks = no_masks,
 ) -> Array:
     """Mix the values of the positions that each position looks at, in the proportions that its scores give.
 
@@ -60,7 +67,7 @@ def attention(
     global layer; real (B, S) booleans are False at padding, None where there is none -> (B, H, T, d).
 
     Intermediates: `scores` after masking and `pattern`, both (B, H, T, S) and never narrower than float32; `z` is the
-    result.
+    result. Dropout is for the pattern: in training some positions are not seen, at random.
     """
     xp = array_namespace(q, k, v)
     # float32 whatever the weights are: unscaled scores overflow float16
@@ -73,11 +80,12 @@ def attention(
     seen = visible(q.shape[2], k.shape[2], window, like=q)
     scores = tap("scores", xp.where(seen, scores, scalar(-math.inf, like=scores)))
     pattern = tap("pattern", softmax(scores))
-    return tap("z", xp.astype(pattern, v.dtype, copy=False) @ v)
+    dropped = dropout(pattern, masks("pattern", pattern.shape, pattern))
+    return tap("z", xp.astype(dropped, v.dtype, copy=False) @ v)
 
 
 def attention_backward(
-    dz: Array, q: Array, k: Array, v: Array, pattern: Array, real: Array | None = None
+    dz: Array, q: Array, k: Array, v: Array, pattern: Array, real: Array | None = None, masks: Masks = no_masks
 ) -> tuple[Array, Array, Array]:
     """Gradients of `attention`, global or local, from what it took and its intermediate `pattern` (B, H, T, S).
 
@@ -86,9 +94,10 @@ def attention_backward(
     xp = array_namespace(dz, q, k, v, pattern)
     wide_dz = xp.astype(dz, pattern.dtype, copy=False)
     wide_q, wide_k, wide_v = (xp.astype(x, pattern.dtype, copy=False) for x in (q, k, v))
+    mask = masks("pattern", pattern.shape, pattern)
     # z = pattern v is a product of two factors: each one's gradient is dz times the other, transposed
-    dv = xp.matrix_transpose(pattern) @ wide_dz
-    dpattern = wide_dz @ xp.matrix_transpose(wide_v)
+    dv = xp.matrix_transpose(dropout(pattern, mask)) @ wide_dz
+    dpattern = dropout_backward(wide_dz @ xp.matrix_transpose(wide_v), mask)
     # No mask is needed here: where it hid a key the pattern is 0, and so is the gradient. Only a row in which all is
     # padding has a pattern that is not 0 there; its scores were replaced by a constant, which has no gradient.
     dscores = softmax_backward(dpattern, pattern)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from array_api_compat import array_namespace
 
 from minineo.arrays import Array, at_least_float32
+from minineo.layers.dropout import Masks, dropout, dropout_backward, no_masks
 from minineo.layers.linear import linear, linear_backward
 from minineo.tap import Tap, no_tap
 
@@ -22,8 +23,9 @@ def mlp(
     c_proj_bias: Array,
     activation: Callable[[Array], Array],
     tap: Tap = no_tap,
+    masks: Masks = no_masks,
 ) -> Array:
-    """Apply c_fc, the activation, and c_proj.
+    """Apply c_fc, the activation, c_proj, and dropout.
 
     x (..., D), c_fc_weight (M, D), c_fc_bias (M,), c_proj_weight (D, M), c_proj_bias (D,) -> (..., D).
 
@@ -33,7 +35,8 @@ def mlp(
     pre = tap("pre", linear(x, c_fc_weight, c_fc_bias))
     # in float32 at least: the cube in gelu_new overflows float16 from x = 41 on
     act = tap("act", xp.astype(activation(at_least_float32(pre)), pre.dtype, copy=False))
-    return tap("out", linear(act, c_proj_weight, c_proj_bias))
+    out = linear(act, c_proj_weight, c_proj_bias)
+    return tap("out", dropout(out, masks("out", out.shape, out)))
 
 
 def mlp_backward(
@@ -46,14 +49,16 @@ def mlp_backward(
     activation_backward: Callable[[Array, Array], Array],
     pre: Array,
     act: Array,
+    masks: Masks = no_masks,
 ) -> tuple[Array, Array, Array, Array, Array]:
     """Gradients of `mlp`, from what it took and its intermediates `pre` and `act` (..., M).
 
     dy (..., D) -> dx (..., D), dc_fc_weight (M, D), dc_fc_bias (M,), dc_proj_weight (D, M), dc_proj_bias (D,).
     """
     xp = array_namespace(dy, x)
-    # the chain rule walks the same three steps the other way
-    dact, dc_proj_weight, dc_proj_bias = linear_backward(dy, act, c_proj_weight, c_proj_bias)
+    # the chain rule walks the same steps the other way
+    dout = dropout_backward(dy, masks("out", dy.shape, dy))
+    dact, dc_proj_weight, dc_proj_bias = linear_backward(dout, act, c_proj_weight, c_proj_bias)
     dpre = xp.astype(activation_backward(at_least_float32(dact), at_least_float32(pre)), pre.dtype, copy=False)
     dx, dc_fc_weight, dc_fc_bias = linear_backward(dpre, x, c_fc_weight, c_fc_bias)
     return dx, dc_fc_weight, dc_fc_bias, dc_proj_weight, dc_proj_bias

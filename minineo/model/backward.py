@@ -15,6 +15,7 @@ from minineo.arrays import Array
 from minineo.config import GPTNeoConfig
 from minineo.layers.activations import ACTIVATIONS_BACKWARD
 from minineo.layers.attention import attention_backward, merge_heads, split_heads
+from minineo.layers.dropout import Masks, dropout_backward, masks_under, no_masks
 from minineo.layers.embedding import embedding_backward
 from minineo.layers.layer_norm import layer_norm_backward
 from minineo.layers.linear import linear_backward
@@ -44,6 +45,7 @@ def transformer_backward(
     attention_mask: Array | None = None,
     position_ids: Array | None = None,
     token_type_ids: Array | None = None,
+    masks: Masks = no_masks,
     prefix: str = "",
 ) -> Params:
     """Gradients of all the transformer's parameters, from that of its last hidden state, dy (B, T, D).
@@ -58,9 +60,11 @@ def transformer_backward(
     grads = {f"{prefix}ln_f.weight": dweight, f"{prefix}ln_f.bias": dbias}
     for i in reversed(range(config.num_layers)):
         kept = inside(trace, f"h.{i}")
-        dx, block_grads = block_backward(dx, params, f"{prefix}h.{i}", streams[i], real, config, kept)
+        dx, block_grads = block_backward(
+            dx, params, f"{prefix}h.{i}", streams[i], real, config, kept, masks_under(masks, f"h.{i}")
+        )
         grads |= block_grads
-    return grads | embed_backward(dx, params, input_ids, position_ids, token_type_ids, prefix)
+    return grads | embed_backward(dx, params, input_ids, position_ids, token_type_ids, prefix, masks)
 
 
 def inside(trace: Trace, prefix: str) -> Trace:
@@ -69,7 +73,14 @@ def inside(trace: Trace, prefix: str) -> Trace:
 
 
 def block_backward(
-    dy: Array, params: Params, at: str, x: Array, real: Array | None, config: GPTNeoConfig, trace: Trace
+    dy: Array,
+    params: Params,
+    at: str,
+    x: Array,
+    real: Array | None,
+    config: GPTNeoConfig,
+    trace: Trace,
+    masks: Masks = no_masks,
 ) -> tuple[Array, Params]:
     """Gradients of `block`: of its input, dx (B, T, D), and of its parameters, from that of its result, dy (B, T, D).
 
@@ -86,6 +97,7 @@ def block_backward(
         ACTIVATIONS_BACKWARD[config.activation_function],
         trace["mlp.pre"],
         trace["mlp.act"],
+        masks_under(masks, "mlp"),
     )
     names = ["mlp.c_fc.weight", "mlp.c_fc.bias", "mlp.c_proj.weight", "mlp.c_proj.bias"]
     grads = {f"{at}.{name}": gradient for name, gradient in zip(names, dmlp, strict=True)}
@@ -97,7 +109,14 @@ def block_backward(
     dmid = dy + dmid
 
     dnormed, attention_grads = self_attention_backward(
-        dmid, params, f"{at}.attn.attention", trace["ln_1"], real, config, inside(trace, "attn")
+        dmid,
+        params,
+        f"{at}.attn.attention",
+        trace["ln_1"],
+        real,
+        config,
+        inside(trace, "attn"),
+        masks_under(masks, "attn"),
     )
     dx, dweight, dbias = layer_norm_backward(dnormed, x, params[f"{at}.ln_1.weight"], epsilon)
     grads |= {f"{at}.ln_1.weight": dweight, f"{at}.ln_1.bias": dbias}
@@ -105,15 +124,23 @@ def block_backward(
 
 
 def self_attention_backward(
-    dy: Array, params: Params, at: str, x: Array, real: Array | None, config: GPTNeoConfig, trace: Trace
+    dy: Array,
+    params: Params,
+    at: str,
+    x: Array,
+    real: Array | None,
+    config: GPTNeoConfig,
+    trace: Trace,
+    masks: Masks = no_masks,
 ) -> tuple[Array, Params]:
     """Gradients of `self_attention`: of its input, dx (B, T, D), and of its parameters, from dy (B, T, D)."""
     out_weight, out_bias = params[f"{at}.out_proj.weight"], params[f"{at}.out_proj.bias"]
-    dz, dout_weight, dout_bias = linear_backward(dy, merge_heads(trace["z"]), out_weight, out_bias)
+    dout = dropout_backward(dy, masks("out", dy.shape, dy))
+    dz, dout_weight, dout_bias = linear_backward(dout, merge_heads(trace["z"]), out_weight, out_bias)
     grads = {f"{at}.out_proj.weight": dout_weight, f"{at}.out_proj.bias": dout_bias}
 
     q, k, v = trace["q"], trace["k"], trace["v"]
-    dq, dk, dv = attention_backward(split_heads(dz, config.num_heads), q, k, v, trace["pattern"], real)
+    dq, dk, dv = attention_backward(split_heads(dz, config.num_heads), q, k, v, trace["pattern"], real, masks)
     dx_from_q, grads[f"{at}.q_proj.weight"], _ = linear_backward(merge_heads(dq), x, params[f"{at}.q_proj.weight"])
     dx_from_k, grads[f"{at}.k_proj.weight"], _ = linear_backward(merge_heads(dk), x, params[f"{at}.k_proj.weight"])
     dx_from_v, grads[f"{at}.v_proj.weight"], _ = linear_backward(merge_heads(dv), x, params[f"{at}.v_proj.weight"])
@@ -127,9 +154,11 @@ def embed_backward(
     position_ids: Array | None,
     token_type_ids: Array | None,
     prefix: str,
+    masks: Masks = no_masks,
 ) -> Params:
     """Gradients of the two tables, from that of the sum of embeddings, dy (B, T, D)."""
     xp = array_namespace(dy)
+    dy = dropout_backward(dy, masks("embed", dy.shape, dy))
     B, T, _ = dy.shape
     wte, wpe = params[f"{prefix}wte.weight"], params[f"{prefix}wpe.weight"]
     if position_ids is None:

@@ -11,6 +11,7 @@ from minineo.arrays import Array
 from minineo.config import GPTNeoConfig
 from minineo.layers.activations import activation
 from minineo.layers.attention import attention, merge_heads, split_heads
+from minineo.layers.dropout import Masks, dropout, masks_under, no_masks
 from minineo.layers.layer_norm import layer_norm
 from minineo.layers.linear import linear
 from minineo.layers.mlp import mlp
@@ -29,6 +30,7 @@ def block(
     past: KeysAndValues | None,
     config: GPTNeoConfig,
     tap: Tap = no_tap,
+    masks: Masks = no_masks,
 ) -> tuple[Array, KeysAndValues]:
     """Apply one block to the residual stream x (B, T, D), looking `window` positions back (None: all).
 
@@ -38,7 +40,17 @@ def block(
     """
     epsilon = config.layer_norm_epsilon
     normed = tap("ln_1", layer_norm(x, params[f"{at}.ln_1.weight"], params[f"{at}.ln_1.bias"], epsilon))
-    out, kv = self_attention(params, f"{at}.attn.attention", normed, window, real, past, config, under(tap, "attn"))
+    out, kv = self_attention(
+        params,
+        f"{at}.attn.attention",
+        normed,
+        window,
+        real,
+        past,
+        config,
+        under(tap, "attn"),
+        masks_under(masks, "attn"),
+    )
     x = tap("resid_mid", x + out)
     normed = tap("ln_2", layer_norm(x, params[f"{at}.ln_2.weight"], params[f"{at}.ln_2.bias"], epsilon))
     out = mlp(
@@ -49,6 +61,7 @@ def block(
         params[f"{at}.mlp.c_proj.bias"],
         activation(config.activation_function),
         under(tap, "mlp"),
+        masks_under(masks, "mlp"),
     )
     return tap("resid_post", x + out), kv
 
@@ -62,6 +75,7 @@ def self_attention(
     past: KeysAndValues | None,
     config: GPTNeoConfig,
     tap: Tap = no_tap,
+    masks: Masks = no_masks,
 ) -> tuple[Array, KeysAndValues]:
     """Project to queries, keys and values, attend, and project back: x (B, T, D) -> (B, T, D), and keys with values.
 
@@ -73,5 +87,6 @@ def self_attention(
     v = tap("v", split_heads(linear(x, params[f"{at}.v_proj.weight"]), config.num_heads))
     k, v = append(past, k, v)
     real_keys = None if real is None else real[:, -k.shape[2] :]  # a local layer's cache has dropped the oldest
-    z = merge_heads(attention(q, k, v, window, real_keys, tap))
-    return tap("out", linear(z, params[f"{at}.out_proj.weight"], params[f"{at}.out_proj.bias"])), (k, v)
+    z = merge_heads(attention(q, k, v, window, real_keys, tap, masks))
+    out = linear(z, params[f"{at}.out_proj.weight"], params[f"{at}.out_proj.bias"])
+    return tap("out", dropout(out, masks("out", out.shape, out))), (k, v)

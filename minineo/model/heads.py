@@ -1,5 +1,7 @@
 """The heads: from hidden states to logits and, given labels, to a loss. Pure functions, as the transformer is.
 
+What a head does not use itself, `inputs`, is the transformer's.
+
 Dimensions: B batch, T positions, K positions that get logits, D hidden size, V vocabulary, C labels.
 """
 
@@ -13,6 +15,7 @@ from array_api_compat import array_namespace
 
 from minineo.arrays import Array
 from minineo.config import GPTNeoConfig
+from minineo.layers.dropout import Masks, dropout, no_masks
 from minineo.layers.linear import linear
 from minineo.layers.losses import binary_cross_entropy, cross_entropy, mean_squared_error
 from minineo.model.block import Params
@@ -152,12 +155,18 @@ def token_classification(
     *,
     labels: Array | None = None,
     tap: Tap = no_tap,
+    masks: Masks = no_masks,
     functions: Functions = REFERENCE,
     **inputs: Any,
 ) -> TokenClassifierOutput:
-    """Sort each token into a class: logits (B, T, C), labels (B, T) of integers, -100 where there is none."""
-    base = functions.transformer(params, config, input_ids, tap=tap, prefix=BASE_PREFIX, **inputs)
-    logits = functions.linear(base.last_hidden_state, params["classifier.weight"], params["classifier.bias"])
+    """Sort each token into a class: logits (B, T, C), labels (B, T) of integers, -100 where there is none.
+
+    Of the four heads it alone has a dropout of its own, `classifier`, for what it reads.
+    """
+    base = functions.transformer(params, config, input_ids, tap=tap, masks=masks, prefix=BASE_PREFIX, **inputs)
+    hidden = base.last_hidden_state
+    hidden = dropout(hidden, masks("classifier", hidden.shape, hidden))
+    logits = functions.linear(hidden, params["classifier.weight"], params["classifier.bias"])
     logits = tap("logits", logits)
     loss = None if labels is None else cross_entropy(logits, labels)
     return TokenClassifierOutput(loss, logits, base.hidden_states, base.attentions)

@@ -18,6 +18,7 @@ from array_api_compat import array_namespace
 
 from minineo.arrays import Array
 from minineo.config import GPTNeoConfig
+from minineo.layers.dropout import Masks, dropout, dropout_backward, no_masks
 from minineo.layers.linear import linear_backward
 from minineo.layers.losses import binary_cross_entropy_backward, cross_entropy_backward, mean_squared_error_backward
 from minineo.model import heads
@@ -34,15 +35,17 @@ def loss_backward(
     input_ids: Array | None,
     labels: Mapping[str, Array],
     inputs: Mapping[str, Any],
+    masks: Masks = no_masks,
 ) -> Params:
     """Gradients of a head's loss by all its parameters.
 
     `forward` is the head, such as `heads.causal_lm`, `trace` the intermediates that it left, `labels` what it compared
-    its logits with, `inputs` what the transformer took beside input_ids.
+    its logits with, `inputs` what the transformer took beside input_ids, `masks` those of dropout in forward.
     """
     head_backward = HEADS_BACKWARD[forward]
-    dhidden, head_grads = head_backward(params, config, trace["ln_f"], trace["logits"], input_ids, **labels)
-    grads = transformer_backward(dhidden, params, config, trace, input_ids, prefix=BASE_PREFIX, **inputs)
+    hidden, logits = trace["ln_f"], trace["logits"]
+    dhidden, head_grads = head_backward(params, config, hidden, logits, input_ids, **labels, masks=masks)
+    grads = transformer_backward(dhidden, params, config, trace, input_ids, **inputs, masks=masks, prefix=BASE_PREFIX)
     return add_gradients(grads, head_grads)
 
 
@@ -55,7 +58,14 @@ def add_gradients(grads: Params, others: Params) -> Params:
 
 
 def causal_lm_head_backward(
-    params: Params, config: GPTNeoConfig, hidden: Array, logits: Array, input_ids: Array | None, *, labels: Array
+    params: Params,
+    config: GPTNeoConfig,
+    hidden: Array,
+    logits: Array,
+    input_ids: Array | None,
+    *,
+    labels: Array,
+    masks: Masks = no_masks,
 ) -> tuple[Array, Params]:
     """Backward through the language model's head; logits (B, T, V), labels (B, T)."""
     xp = array_namespace(hidden, labels)
@@ -67,7 +77,14 @@ def causal_lm_head_backward(
 
 
 def sequence_classification_head_backward(
-    params: Params, config: GPTNeoConfig, hidden: Array, logits: Array, input_ids: Array | None, *, labels: Array
+    params: Params,
+    config: GPTNeoConfig,
+    hidden: Array,
+    logits: Array,
+    input_ids: Array | None,
+    *,
+    labels: Array,
+    masks: Masks = no_masks,
 ) -> tuple[Array, Params]:
     """Backward through a text classifier's head; logits (B, C), labels as `sequence_classification` takes them."""
     pooled = heads.last_token(hidden, input_ids, config.pad_token_id)
@@ -99,13 +116,21 @@ def last_token_backward(dy: Array, hidden: Array, input_ids: Array | None, pad_t
 
 
 def token_classification_head_backward(
-    params: Params, config: GPTNeoConfig, hidden: Array, logits: Array, input_ids: Array | None, *, labels: Array
+    params: Params,
+    config: GPTNeoConfig,
+    hidden: Array,
+    logits: Array,
+    input_ids: Array | None,
+    *,
+    labels: Array,
+    masks: Masks = no_masks,
 ) -> tuple[Array, Params]:
     """Backward through a token classifier's head; logits (B, T, C), labels (B, T)."""
     dlogits = cross_entropy_backward(1.0, logits, labels)
     weight, bias = params["classifier.weight"], params["classifier.bias"]
-    dhidden, dweight, dbias = linear_backward(dlogits, hidden, weight, bias)
-    return dhidden, {"classifier.weight": dweight, "classifier.bias": dbias}
+    mask = masks("classifier", hidden.shape, hidden)
+    ddropped, dweight, dbias = linear_backward(dlogits, dropout(hidden, mask), weight, bias)
+    return dropout_backward(ddropped, mask), {"classifier.weight": dweight, "classifier.bias": dbias}
 
 
 def question_answering_head_backward(
@@ -117,6 +142,7 @@ def question_answering_head_backward(
     *,
     start_positions: Array,
     end_positions: Array,
+    masks: Masks = no_masks,
 ) -> tuple[Array, Params]:
     """Backward through a question answerer's head; logits (B, T, 2), start_positions and end_positions (B,)."""
     xp = array_namespace(logits)

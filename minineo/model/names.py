@@ -42,7 +42,7 @@ def intermediate_names(config: GPTNeoConfig) -> list[str]:
     |---|---|---|
     | `wte`, `wpe` | (B, T, D), (B or 1, T, D) | embeddings of the tokens and of their positions |
     | `wtt` | (B, T, D) | embeddings of the token types, only where `token_type_ids` are given |
-    | `embed` | (B, T, D) | their sum, where the residual stream begins |
+    | `embed` | (B, T, D) | their sum, after dropout, where the residual stream begins |
     | `h.0.ln_1` | (B, T, D) | what attention reads |
     | `h.0.attn.q`, `.k`, `.v` | (B, H, T, d) | queries, keys and values of the new positions |
     | `h.0.attn.scores` | (B, H, T, S) | masked scores: -inf where the mask hides, the lowest float at padding |

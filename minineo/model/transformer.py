@@ -11,6 +11,7 @@ from array_api_compat import array_namespace
 
 from minineo.arrays import Array
 from minineo.config import GPTNeoConfig
+from minineo.layers.dropout import Masks, dropout, masks_under, no_masks
 from minineo.layers.embedding import embedding
 from minineo.layers.layer_norm import layer_norm
 from minineo.model.block import Params, block
@@ -32,13 +33,15 @@ def transformer(
     output_attentions: bool = False,
     output_hidden_states: bool = False,
     tap: Tap = no_tap,
+    masks: Masks = no_masks,
     prefix: str = "",
 ) -> BaseModelOutputWithPast:
     """Turn tokens into hidden states.
 
     input_ids (B, T) of integers, or in their place inputs_embeds (B, T, D); attention_mask (B, S), 0 at padding;
     position_ids and token_type_ids (B, T). Positions default to those that follow the past. Inputs are not checked
-    here (`minineo.model.inputs` does). The parameters' names begin with `prefix`.
+    here (`minineo.model.inputs` does). `masks` are those of dropout, in training; the parameters' names begin with
+    `prefix`.
 
     Returns last_hidden_state (B, T, D); past_key_values unless `use_cache` is False; on request hidden_states, the
     residual stream before each block and then the last hidden state, and attentions, each layer's pattern (B, H, T, S).
@@ -49,7 +52,7 @@ def transformer(
         tap = recorder = Recorder({*hidden_state_names, *attention_names}, tap)
 
     past = 0 if past_key_values is None else past_key_values.length
-    x = embed(params, input_ids, position_ids, token_type_ids, inputs_embeds, past, tap, prefix)
+    x = embed(params, input_ids, position_ids, token_type_ids, inputs_embeds, past, tap, prefix, masks)
     T = x.shape[1]
     xp = array_namespace(x)
     real = None if attention_mask is None else xp.astype(attention_mask, xp.bool)
@@ -57,7 +60,10 @@ def transformer(
     for i in range(config.num_layers):
         window = config.window(i)
         layer_past = None if past_key_values is None else past_key_values[i]
-        x, kv = block(params, f"{prefix}h.{i}", x, window, real, layer_past, config, under(tap, f"h.{i}"))
+        name = f"h.{i}"
+        x, kv = block(
+            params, f"{prefix}{name}", x, window, real, layer_past, config, under(tap, name), masks_under(masks, name)
+        )
         kept.append(forget(kv, window))
     x = layer_norm(x, params[f"{prefix}ln_f.weight"], params[f"{prefix}ln_f.bias"], config.layer_norm_epsilon)
     x = tap("ln_f", x)
@@ -79,6 +85,7 @@ def embed(
     past: int,
     tap: Tap,
     prefix: str,
+    masks: Masks = no_masks,
 ) -> Array:
     """Sum the embeddings of tokens, positions and token types: (B, T, D), the start of the residual stream."""
     wte = params[f"{prefix}wte.weight"]
@@ -89,4 +96,4 @@ def embed(
     total = x + tap("wpe", embedding(position_ids, params[f"{prefix}wpe.weight"]))
     if token_type_ids is not None:
         total = total + tap("wtt", embedding(token_type_ids, wte))  # token types share the tokens' own table
-    return tap("embed", total)
+    return tap("embed", dropout(total, masks("embed", total.shape, total)))
