@@ -1,4 +1,4 @@
-"""The command line: `minineo generate`, `score`, `tokenize`, `train-tokenizer` and `inspect`.
+"""The command line: `minineo generate`, `score`, `tokenize`, `train-tokenizer`, `inspect` and `train`.
 
 An error is one line on standard error and exit status 1 (2 for a command that was typed wrong); Ctrl-C ends quietly
 with 130; a reader that closes the pipe early is no error.
@@ -12,9 +12,11 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from difflib import get_close_matches
 from typing import Any, NoReturn
 
 from minineo import commands
+from minineo.training import command as training
 
 DESCRIPTION = "GPT-Neo that a person can read, run, trust and teach from."
 BUNDLED = "the bundled model"
@@ -37,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if _interrupted(error):
             return 130
-        if not isinstance(error, ValueError | TypeError | OSError | ImportError | MemoryError):
+        if not isinstance(error, ValueError | TypeError | OSError | ImportError | MemoryError | FloatingPointError):
             raise
         message = " ".join(str(error).split()) or type(error).__name__
         print(f"minineo: {message}", file=sys.stderr)
@@ -71,6 +73,15 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """End with status 2."""
         self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+    def parse_known_args(self, *arguments: Any, **options: Any) -> Any:
+        """Parse, and name the option that comes nearest to one that does not exist."""
+        known, unknown = super().parse_known_args(*arguments, **options)
+        for word in unknown:
+            close = get_close_matches(word.partition("=")[0], self._option_string_actions, n=1)
+            if close and word.startswith("--"):
+                self.error(f"there is no option {word}; did you mean {close[0]}?")
+        return known, unknown
 
 
 def _temperature(text: str) -> float:
@@ -107,6 +118,9 @@ def _parser() -> argparse.ArgumentParser:
     add = _command(subparsers, commands.inspect, "show what a checkpoint holds", example)
     help_text = f"directory, or one .safetensors file (default: {BUNDLED})"
     add("checkpoint", nargs="?", metavar="CHECKPOINT", help=help_text)
+
+    example = "minineo train --train stories.txt --output my-model --steps 20 --vocab-size 300"
+    training.add_arguments(_command_parser(subparsers, training.train, "train a language model on text files", example))
     return parser
 
 
@@ -127,9 +141,16 @@ def _add_generate(subparsers: Any) -> None:
 
 
 def _command(subparsers: Any, run: Callable[[argparse.Namespace], None], summary: str, example: str) -> Any:
-    """Add a command, named as its function is; returns the function that adds its arguments."""
+    """Add a command; returns the function that adds its arguments."""
+    return _command_parser(subparsers, run, summary, example).add_argument
+
+
+def _command_parser(
+    subparsers: Any, run: Callable[[argparse.Namespace], None], summary: str, example: str
+) -> argparse.ArgumentParser:
+    """Add a command, named as its function is; returns its parser."""
     name = run.__name__.replace("_", "-")
-    command = subparsers.add_parser(
+    command: argparse.ArgumentParser = subparsers.add_parser(
         name,
         help=summary,
         description=f"{summary[0].upper()}{summary[1:]}.",
@@ -137,7 +158,7 @@ def _command(subparsers: Any, run: Callable[[argparse.Namespace], None], summary
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     command.set_defaults(run=run)
-    return command.add_argument
+    return command
 
 
 def _version() -> str:

@@ -1,0 +1,84 @@
+"""`minineo train`: the options of a run, from a TOML file and from the command line, which wins.
+
+It imports no NumPy before it has said how many threads NumPy may use.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from pathlib import Path
+from types import UnionType
+from typing import Any, get_args
+
+from minineo.training.checkpoint_files import stored_options
+from minineo.training.options import FIELDS, TABLES, Option, TrainingOptions, options_from, read_toml, usable_cores
+
+# OpenBLAS, MKL, and what is built with OpenMP
+THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add all options of a run, each as `--its-name`; those that are not given leave no trace in the result."""
+    parser.add_argument("--config", metavar="FILE", help="TOML file with options, in tables named as the groups below")
+    parser.add_argument("--resume", action="store_true", help="continue the run in --output from its newest checkpoint")
+    groups = {table: parser.add_argument_group(f"[{table}]") for table in TABLES}
+    for name, option in FIELDS.items():
+        flag = f"--{name.replace('_', '-')}"
+        groups[option.table].add_argument(flag, default=argparse.SUPPRESS, help=_help(option), **_kind(option.kind))
+
+
+def train(arguments: argparse.Namespace) -> None:
+    """Train a language model."""
+    given = {name: value for name, value in vars(arguments).items() if name in FIELDS}
+    if arguments.config is not None:
+        given = read_toml(arguments.config) | given
+    if arguments.resume:
+        given = _stored_options(given) | given
+    options = options_from(given)
+    limit_threads(options)
+
+    from minineo.training.loop import train as run_training
+
+    run_training(options, resume=arguments.resume, progress=True)
+
+
+def limit_threads(options: TrainingOptions) -> None:
+    """Let matrix products keep to their thread where several threads share a batch, unless the user has said otherwise.
+
+    Otherwise each of them would start as many threads as there are cores. It has no effect once NumPy is imported.
+    """
+    workers = usable_cores() if options.workers is None else options.workers
+    if workers > 1 and not any(name in os.environ for name in THREAD_VARIABLES):
+        os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))
+
+
+def _stored_options(given: dict[str, Any]) -> dict[str, Any]:
+    """The options that a run was begun with, so that they need not be given again."""
+    if "output" not in given:
+        raise ValueError("--resume: pass the --output of the run to continue.")
+    stored = stored_options(Path(given["output"]))
+    if given.get("steps") is not None or given.get("epochs") is not None:
+        stored |= {"steps": None, "epochs": None}  # whichever was given then
+    return stored
+
+
+def _kind(kind: Any) -> dict[str, Any]:
+    """What argparse has to know to read an option of this type."""
+    kinds = get_args(kind) if isinstance(kind, UnionType) else (kind,)
+    if bool in kinds:
+        return {"action": argparse.BooleanOptionalAction}
+    if tuple[str, ...] in kinds:
+        return {"nargs": "+", "metavar": "TEXT"}
+    if list[Any] in kinds:
+        return {"type": json.loads, "metavar": "JSON"}
+    number = next((number for number in (int, float) if number in kinds), None)
+    return {"metavar": "TEXT"} if number is None else {"type": number, "metavar": "N" if number is int else "X"}
+
+
+def _help(option: Option) -> str:
+    if option.default in (None, (), ""):
+        return option.description
+    default = ", ".join(map(repr, option.default)) if isinstance(option.default, tuple) else option.default
+    return f"{option.description} (default: {default})".replace("%", "%%")

@@ -1,0 +1,124 @@
+"""What a run tells while it goes on: a progress bar, the log, validation, samples of text, and checkpoints."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+from typing import NamedTuple, Self
+
+from tqdm import tqdm
+
+from minineo import text
+from minineo.training import log
+from minineo.training.evaluation import evaluate
+from minineo.training.run import Run
+
+
+class Step(NamedTuple):
+    """What a training step found.
+
+    The loss is in nats a token, the norm that of the gradients before clipping; `stop` says whether somebody pressed
+    Ctrl-C.
+    """
+
+    loss: float
+    gradient_norm: float
+    learning_rate: float
+    stop: bool = False
+
+
+class Reporter:
+    """Writes down how a run goes, and shows it on standard error if `progress`. Use it in a `with` statement."""
+
+    def __init__(self, run: Run, workers: int, progress: bool) -> None:
+        self.run, self.workers, self.progress = run, workers, progress
+        options = run.options
+        self.tokens_per_step = options.batch_size * options.max_position_embeddings
+        self.saved = run.position.step  # the step of the last checkpoint
+        # disable=None: no bar where standard error is a file
+        self.bar = tqdm(total=run.steps, initial=self.saved, unit="step", disable=None if progress else True)
+        self.started = time.perf_counter() - run.position.seconds
+        self.last = (self.saved, run.position.seconds)  # step and time of the last line of the log
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.bar.close()
+
+    def say(self, line: str) -> None:
+        """Show a line, above the bar."""
+        if self.progress:
+            tqdm.write(line, file=sys.stderr)
+
+    def step(self, found: Step) -> None:
+        """Write down what is due after a step."""
+        options, position = self.run.options, self.run.position
+        position.seconds = time.perf_counter() - self.started
+        self.bar.update()
+        if self._due(options.log_every):
+            self._log(found)
+        improved = (
+            self._evaluate() if self.run.corpus.validation is not None and self._due(options.eval_every) else False
+        )
+        if self._due(options.sample_every):
+            self._sample()
+        if self._due(options.save_every) or improved:
+            self.save()
+
+    def save(self) -> None:
+        """Write a checkpoint, unless the last one is of this step."""
+        if self.saved < self.run.position.step:
+            self.run.save()
+            self.saved = self.run.position.step
+
+    def _due(self, every: int) -> bool:
+        step = self.run.position.step
+        return step % every == 0 or step == self.run.steps
+
+    def _log(self, found: Step) -> None:
+        position, (last_step, last_seconds) = self.run.position, self.last
+        speed = (position.step - last_step) * self.tokens_per_step / max(position.seconds - last_seconds, 1e-9)
+        self.last = (position.step, position.seconds)
+        record = {
+            "step": position.step,
+            "tokens": position.step * self.tokens_per_step,
+            "loss": found.loss,
+            "learning_rate": found.learning_rate,
+            "gradient_norm": found.gradient_norm,
+            "tokens_per_second": round(speed, 1),
+            "seconds": round(position.seconds, 3),
+        }
+        log.append_log(self.run.output, record)
+        self.bar.set_postfix_str(f"loss {found.loss:.3f}, {speed:,.0f} tokens/s", refresh=False)
+
+    def _evaluate(self) -> bool:
+        """Measure the validation loss; is it the lowest so far?"""
+        run, position = self.run, self.run.position
+        assert run.corpus.validation is not None
+        found = evaluate(run.model, run.corpus.validation, run.corpus.tokenizer, run.options.eval_windows, self.workers)
+        record = {"step": position.step, "validation_loss": found.loss, "bits_per_byte": found.bits_per_byte}
+        log.append_log(run.output, record)
+        self.say(f"step {position.step}: validation loss {found.loss:.4f}, {found.bits_per_byte:.4f} bits per byte")
+        improved = position.best_loss is None or found.loss < position.best_loss
+        if improved:
+            position.best_step, position.best_loss = position.step, found.loss
+        return improved
+
+    def _sample(self) -> None:
+        """Let the model continue each prompt, with the same random numbers every time."""
+        run, options = self.run, self.run.options
+        for prompt in options.sample_prompts:
+            room = options.max_position_embeddings - len(run.corpus.tokenizer.encode(prompt))
+            sample = text.generate(
+                prompt,
+                max_new_tokens=min(options.sample_tokens, room),
+                seed=options.seed,
+                model=run.model,
+                tokenizer=run.corpus.tokenizer,
+            )
+            log.append_sample(run.output, run.position.step, sample)
+            self.say(f"step {run.position.step}: {sample}")

@@ -1,0 +1,151 @@
+"""A run of the training loop: begun from its options, or continued from its newest checkpoint."""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from minineo.classes import GPTNeoForCausalLM
+from minineo.training import checkpoint, checkpoint_files, log
+from minineo.training.checkpoint import Position
+from minineo.training.corpus import Corpus, check_sources, prepare
+from minineo.training.optimisers import SGD, AdamW, Muon, Optimiser
+from minineo.training.options import FIELDS, TrainingOptions
+from minineo.training.schedule import learning_rate
+
+# What may be another when a run is continued: paths, since the data itself is compared; the length; where and how fast
+# it is computed; and all that is written.
+MAY_CHANGE = {
+    *("train", "validation", "tokenizer", "vocab_size", "steps", "epochs"),
+    *("gradient_accumulation", "gradient_checkpointing", "workers", "device"),
+    *(name for name, option in FIELDS.items() if option.table == "output"),
+}
+
+
+@dataclass
+class Run:
+    """All that a run has: `steps` is its length, `position` how far it is; the rest speaks for itself."""
+
+    options: TrainingOptions
+    corpus: Corpus
+    model: GPTNeoForCausalLM
+    optimizer: Optimiser
+    steps: int
+    position: Position
+
+    @property
+    def output(self) -> Path:
+        """The directory that all is written to."""
+        return Path(self.options.output)
+
+    def learning_rate(self) -> float:
+        """The learning rate of the step that comes next."""
+        return _learning_rate(self.options, self.position.step, self.steps)
+
+    def save(self) -> Path:
+        """Write a checkpoint, then remove those that are not to be kept."""
+        self.position.sizes = log.file_sizes(self.output)
+        path = checkpoint.save_checkpoint(
+            self.output,
+            self.model,
+            self.corpus.tokenizer,
+            self.optimizer.state,
+            self.position,
+            dataclasses.asdict(self.options),
+            self.corpus.facts(),
+        )
+        checkpoint_files.remove_old(self.output, self.options.keep_checkpoints, self.position.best_step)
+        return path
+
+
+def begin(options: TrainingOptions, progress: bool = False) -> Run:
+    """A run at step 0: its data prepared, its parameters drawn.
+
+    Raises:
+        FileExistsError: the output directory holds another run or a model.
+        FileNotFoundError, ValueError: the data is not there, too small, or does not fit the options.
+    """
+    output = Path(options.output)
+    check_output(output)
+    check_sources(options)
+    corpus = prepare(options, progress=progress)
+    steps = number_of_steps(options, len(corpus.train.tokens))
+    _learning_rate(options, 0, steps)  # does the warm-up leave anything of the run?
+    config = options.model_config(corpus.train.vocab_size, corpus.train.end_id)
+    model = GPTNeoForCausalLM(config, seed=options.seed)
+    log.cut_files(output, {})
+    return Run(options, corpus, model, make_optimizer(options), steps, Position())
+
+
+def continue_run(options: TrainingOptions, progress: bool = False) -> Run:
+    """A run as its newest checkpoint has it.
+
+    Raises:
+        FileNotFoundError: there is no checkpoint.
+        ValueError: it is of another configuration or other data; the message names what differs.
+    """
+    output = Path(options.output)
+    checkpoint_files.remove_unfinished(output)
+    found = checkpoint.newest_checkpoint(output)
+    stored = dict(found.options)
+    asked = {name: _as_json(getattr(options, name)) for name in FIELDS if name not in MAY_CHANGE}
+    checkpoint.check_same(found.path, "configuration", stored, asked)
+    config = options.model_config(found.model.config.vocab_size, found.tokenizer.eos_token_id)
+    fields = {name: value for name, value in config.to_dict().items() if name not in ("architectures", "dtype")}
+    checkpoint.check_same(found.path, "configuration", found.model.config.to_dict(), fields)
+    corpus = prepare(options, found.tokenizer, progress)
+    checkpoint.check_same(found.path, "data set", found.data, corpus.facts())
+    steps = number_of_steps(options, len(corpus.train.tokens))
+    if found.position.step > steps:
+        raise ValueError(f"steps: received {steps}, but {found.path} has made {found.position.step}. Pass more.")
+    if (options.steps, options.epochs) != (stored["steps"], stored["epochs"]):
+        warnings.warn("the length of the run has changed, and the learning rate follows the new one", stacklevel=2)
+    optimizer = make_optimizer(options)
+    optimizer.load_state(found.moments, found.position.step, found.model.params)
+    log.cut_files(output, found.position.sizes)
+    return Run(options, corpus, found.model, optimizer, steps, found.position)
+
+
+def check_output(output: Path) -> None:
+    """Raise where a new run would mix its files with another's."""
+    if output.exists() and not output.is_dir():
+        raise FileExistsError(f"output: {output} is a file, expected a directory or a name that is free.")
+    if checkpoint_files.checkpoints(output):
+        raise FileExistsError(
+            f"output: {output} holds the checkpoints of a run. Continue it with --resume, or choose another --output."
+        )
+    if (output / "config.json").exists():
+        raise FileExistsError(f"output: {output} holds a model, which would be overwritten. Choose another --output.")
+    output.mkdir(parents=True, exist_ok=True)
+    checkpoint_files.remove_unfinished(output)
+
+
+def number_of_steps(options: TrainingOptions, tokens: int) -> int:
+    """How many updates a run makes: as many as were asked for, or as the epochs need."""
+    if options.steps is not None:
+        return options.steps
+    epochs = 1.0 if options.epochs is None else options.epochs
+    return max(1, round(epochs * tokens / (options.batch_size * options.max_position_embeddings)))
+
+
+def make_optimizer(options: TrainingOptions) -> Optimiser:
+    """The optimiser that the options name."""
+    betas, epsilon = (options.beta1, options.beta2), options.epsilon
+    if options.optimizer == "sgd":
+        return SGD(options.momentum, options.weight_decay)
+    if options.optimizer == "muon":
+        return Muon(options.momentum, betas, epsilon, options.weight_decay)
+    return AdamW(betas, epsilon, options.weight_decay)
+
+
+def _learning_rate(options: TrainingOptions, step: int, steps: int) -> float:
+    floor = options.min_learning_rate / options.learning_rate
+    return learning_rate(step, steps, options.learning_rate, options.warmup_steps, options.decay, floor)
+
+
+def _as_json(value: Any) -> Any:
+    """The value as a JSON file gives it back: lists where there were tuples."""
+    return [_as_json(item) for item in value] if isinstance(value, list | tuple) else value
