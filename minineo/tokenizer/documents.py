@@ -41,7 +41,7 @@ def text_files(sources: FilePath | Iterable[FilePath]) -> list[tuple[str, Path]]
 def lines_of(
     file: FilePath, separators: Collection[str], seen: Collection[Callable[[bytes], object]] = ()
 ) -> Iterator[str | None]:
-    """Lines of a UTF-8 file with their line ends as they are, and None wherever a document ends.
+    """Lines of a UTF-8 file with their line ends (LF or CRLF) as they are, and None wherever a document ends.
 
     A document ends at a line that holds one of the `separators` alone, and at the end of the file. A byte-order mark
     is left out. Each function of `seen` gets the bytes of a line as it is read: a progress bar, a checksum.
