@@ -34,9 +34,45 @@ def gelu_new(x: Array) -> Array:
     return out
 
 
+def gelu_new_and_slope(x: Array, act: Array, slope: Array) -> None:
+    """Write gelu_new(x) into act, and its derivative into slope, both (N, M) as x is.
+
+    With the tanh at hand, the derivative costs a few products; computed later it would cost the tanh again.
+    """
+    scale = math.sqrt(2.0 / math.pi)
+    for piece in pieces(*x.shape):
+        part, y, dy = x[piece], act[piece], slope[piece]
+        square = part * part
+        np.multiply(square, 0.044715 * scale, out=y)
+        y += scale
+        y *= part
+        np.tanh(y, out=y)
+        # 1/2 (1 + t) + 1/2 x (1 - t^2) du, where u is what tanh was taken of
+        square *= 3.0 * 0.044715 * scale
+        square += scale
+        np.multiply(y, y, out=dy)
+        np.subtract(1.0, dy, out=dy)
+        dy *= square
+        dy *= part
+        y += 1.0
+        dy += y
+        dy *= 0.5
+        y *= part
+        y *= 0.5
+
+
 FAST: dict[str, Callable[[Array], Array]] = {"gelu_new": gelu_new, "gelu_pytorch_tanh": gelu_new}
 
 
 def activation(name: str) -> Callable[[Array], Array]:
     """As `minineo.layers.activations.activation`."""
     return FAST.get(name) or reference.activation(name)
+
+
+def activation_and_slope(name: str, x: Array, act: Array, slope: Array) -> None:
+    """Write the activation of x (N, M) into act, and its derivative at x into slope."""
+    if name in FAST:
+        gelu_new_and_slope(x, act, slope)
+    else:
+        act[...] = reference.activation(name)(x)
+        slope[...] = reference.ACTIVATIONS_BACKWARD[name](np.ones_like(x), x)

@@ -53,7 +53,7 @@ def attention(
                 shape = (heads.stop - heads.start, stop - start, last - first)
                 scores = scratch[: math.prod(shape)].reshape(shape)
                 np.matmul(q[b, heads, start:stop], k[b, heads, first:last].swapaxes(-1, -2), out=scores)
-                _mask(scores, None if window is None else first - reach, padding)
+                mask_block(scores, None if window is None else first - reach, padding)
                 scores -= scores.max(axis=-1, keepdims=True)
                 np.exp(scores, out=scores)
                 sums = np.matmul(scores, ones[: last - first])  # faster than sum, as a matrix product
@@ -80,7 +80,7 @@ def _groups(H: int, size: int) -> list[slice]:
     return [slice(i, min(i + step, H)) for i in range(0, H, step)]
 
 
-def _mask(scores: Array, shift: int | None, padding: Array | None) -> None:
+def mask_block(scores: Array, shift: int | None, padding: Array | None) -> None:
     """Mask the scores (G, R, K) of one block in place: padding, what lies ahead, and what lies before the window.
 
     `shift` is how many of the first query's window lie before the first key; None in a global layer.

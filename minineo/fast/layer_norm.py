@@ -31,3 +31,44 @@ def layer_norm(x: Array, weight: Array, bias: Array, epsilon: float) -> Array:
         y *= weight
         y += bias
     return out.reshape(x.shape)
+
+
+def layer_norm_to_keep(
+    x: Array, weight: Array, bias: Array, epsilon: float, y: Array, normalised: Array, deviation: Array
+) -> None:
+    """Layer norm of x (N, D) into y; the normalised rows and their deviations (N, 1) are kept for backward."""
+    for piece in pieces(*x.shape):
+        part, kept, scale = x[piece], normalised[piece], deviation[piece]
+        np.subtract(part, np.add.reduce(part, axis=1, keepdims=True) / x.shape[1], out=kept)
+        np.vecdot(kept, kept, out=scale[:, 0])
+        scale /= x.shape[1]
+        scale += epsilon
+        np.sqrt(scale, out=scale)
+        kept /= scale
+        np.multiply(kept, weight, out=y[piece])
+        y[piece] += bias
+
+
+def layer_norm_backward(
+    dy: Array, normalised: Array, deviation: Array, weight: Array, dx: Array
+) -> tuple[Array, Array]:
+    """As `minineo.layers.layer_norm.layer_norm_backward`, from what was kept; *adds* to dx. Returns dweight and dbias.
+
+    The two means over a row are products of a matrix with a vector, and no array is larger than a piece.
+    """
+    D = len(weight)
+    dweight, dbias = np.zeros_like(weight), np.zeros_like(weight)
+    for piece in pieces(*dy.shape):
+        part, kept = dy[piece], normalised[piece]
+        product = part * kept
+        along_one, along_row = part @ weight, product @ weight
+        dweight += np.add.reduce(product, axis=0)
+        dbias += np.add.reduce(part, axis=0)
+        along_one /= D
+        along_row /= D
+        np.multiply(kept, along_row[:, None], out=product)
+        product += along_one[:, None]
+        np.subtract(part * weight, product, out=product)
+        product /= deviation[piece]
+        dx[piece] += product
+    return dweight, dbias
