@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import tracemalloc
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any
 
@@ -291,6 +292,15 @@ def test_pieces_give_the_same_bits(make: Make, monkeypatch: pytest.MonkeyPatch) 
     in_pieces = run(make(), np.float32)
     for name, array in whole.items():
         np.testing.assert_array_equal(in_pieces[name], array)
+
+
+@ALL
+def test_threads_give_the_same_bits(make: Make) -> None:
+    params, expected, optimiser = draw(0), run(make()), make()
+    with ThreadPoolExecutor(3) as threads:
+        for step in range(STEPS):
+            optimiser.step(params, gradients(step), rate(step), threads.map)
+    assert all(np.array_equal(params[name], x) for name, x in expected.items())
 
 
 @ALL

@@ -34,6 +34,8 @@ def check_by_hand(function: Rate = learning_rate) -> None:
     check([1.0, 2.0, 1.0 + half, 1.0, 1.0 - half, 0.0], 2.0, 2)
     check([2.0, 1.8 * (1 + half) / 2 + 0.2, 1.1, 1.8 * (1 - half) / 2 + 0.2, 0.2], 2.0, 0, "cosine", 0.1)
     check([1.0, 2.0, 2.0, 2.0], 2.0, 2, "constant", floor=0.1)
+    check([1.0, 2.0, 2.0, 2.0, 1.0, 0.0], 2.0, 2, "linear", hold=2)
+    check([2.0, 2.0, 1.0, 0.0], 2.0, decay="linear", hold=1)
     check([3.0], 3.0)
     check([1.5, 3.0, 0.3], 3.0, 2, floor=0.1)
 
@@ -48,7 +50,8 @@ MISTAKES = [
     ("(step - top)", "step"),
     ("(steps - 1 - top)", "(steps - top)"),
     ("max(warmup - 1, 0)", "warmup"),
-    (" or step == top:", ":"),
+    (" or step <= top:", ":"),
+    (" + hold  #", "  #"),
     ("1.0 - progress if", "progress if"),
     ("0.5 * (1.0", "(1.0"),
     ("math.pi * progress", "progress"),
@@ -86,7 +89,7 @@ def test_the_floor_is_reached_exactly() -> None:
 
 def test_the_example() -> None:
     results = doctest.testmod(schedule)
-    assert (results.attempted, results.failed) == (1, 0)
+    assert (results.attempted, results.failed) == (2, 0)
 
 
 @pytest.mark.parametrize(

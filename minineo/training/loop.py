@@ -88,7 +88,7 @@ def training_step(run: Run, loss_and_grads: TrainingStep) -> Step:
             "Try a lower learning_rate, more warmup_steps or a smaller max_grad_norm. The checkpoints of earlier steps "
             "are as they were."
         )
-    run.optimizer.step(run.model.params, grads, rate)
+    run.optimizer.step(run.model.params, grads, rate, loss_and_grads.threads.map)
     run.position.step += 1
     return Step(loss, norm, rate)
 

@@ -8,7 +8,7 @@ again, a run goes on bit for bit.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from array_api_compat import array_namespace
 
@@ -18,6 +18,7 @@ from minineo.training import checks, updates
 from minineo.training.checks import Arrays
 
 Decays = Callable[[str, Array], bool]
+Each = Callable[[Callable[[str], None], Iterable[str]], Iterable[None]]
 
 EMBEDDINGS = ("wte.weight", "wpe.weight")
 IN_BLOCK = re.compile(r"(^|\.)h\.\d+\..*weight$")
@@ -50,12 +51,13 @@ class Optimiser:
         self.state: Arrays = {}
         self.steps = 0
 
-    def step(self, params: Arrays, grads: Arrays, learning_rate: float) -> None:
+    def step(self, params: Arrays, grads: Arrays, learning_rate: float, each: Each = map) -> None:
         """Change the arrays of `params` in place, by their gradients, which stay as they are. Same keys and shapes.
 
         The first step makes the state, in the library, on the device and in the dtype of the parameters. The learning
         rate may be 0, where schedules end. Gradients are not searched for NaN: a run has to look at its loss.
-        Parameters that are not to learn are left out of both dictionaries, in all steps.
+        Parameters that are not to learn are left out of both dictionaries, in all steps. `each` calls a function for
+        each parameter, as `map` does one after the other and a thread pool's `map` on several cores.
 
         Raises:
             ValueError: names, shapes or dtypes differ, parameters are read-only or of 16 bits, the learning rate is
@@ -68,10 +70,15 @@ class Optimiser:
             self.state = {key: array_namespace(param).zeros_like(param) for key, param in self._keys(params).items()}
         self._check_state(self.state, self.steps, params)
         self.steps += 1
-        for name, param in params.items():
+
+        def update(name: str) -> None:
+            param = params[name]
             moments = [self.state[f"{name}.{moment}"] for moment in self.moments_of(name, param)]
             decay = self.weight_decay if self.decays(name, param) else 0.0
             self.update(name, param, grads[name], moments, learning_rate, decay)
+
+        for _ in each(update, params):  # the results are nothing, but map calls nothing before they are asked for
+            pass
 
     def load_state(self, state: Arrays, steps: int, params: Arrays | None = None) -> None:
         """Go on from the `state` and `steps` of an optimiser of the same kind; the arrays are copied.

@@ -67,6 +67,7 @@ class TrainingOptions:
     learning_rate: Annotated[float, "learning", "the highest, after warm-up"] = 1e-3
     min_learning_rate: Annotated[float, "learning", "the lowest, at the end of the decay"] = 0.0
     warmup_steps: Annotated[int, "learning", "steps over which the learning rate rises from 0"] = 0
+    hold_steps: Annotated[int, "learning", "steps at the full learning rate, before it falls"] = 0
     decay: Annotated[str, "learning", "how the learning rate falls: cosine, linear or constant (not at all)"] = "cosine"
     weight_decay: Annotated[float, "learning", "pull of the linear layers' matrices towards 0"] = 0.1
     beta1: Annotated[float, "learning", "memory of AdamW's mean of gradients"] = 0.9
@@ -215,14 +216,14 @@ def _check(options: TrainingOptions) -> None:
     if not options.output:
         raise ValueError("output: received nothing, expected a directory for the model, its checkpoints and the log.")
     for name in (
-        *("vocab_size", "batch_size", "gradient_accumulation", "log_every", "eval_every", "save_every"),
+        *("vocab_size", "num_layers", "batch_size", "gradient_accumulation", "log_every", "eval_every", "save_every"),
         *("keep_checkpoints", "sample_every", "sample_tokens"),
     ):
         check_integer(name, getattr(options, name), minimum=1)
     for name in ("steps", "workers", "eval_windows"):
         if getattr(options, name) is not None:
             check_integer(name, getattr(options, name), minimum=1)
-    for name in ("warmup_steps", "seed"):
+    for name in ("warmup_steps", "hold_steps", "seed"):
         check_integer(name, getattr(options, name), minimum=0)
     _check_optimizer(options)
     for name, choices in (("optimizer", OPTIMIZERS), ("decay", DECAYS), ("dtype", DTYPES), ("device", DEVICES)):
@@ -232,9 +233,10 @@ def _check(options: TrainingOptions) -> None:
         raise ValueError(f"steps, epochs: received {options.steps} and {options.epochs}, expected one of the two.")
     if options.epochs is not None and not 0.0 < options.epochs < math.inf:
         raise ValueError(f"epochs: received {options.epochs}, expected a positive number.")
-    if options.steps is not None and options.warmup_steps >= options.steps:
+    if options.steps is not None and options.warmup_steps + options.hold_steps >= options.steps:
         raise ValueError(
-            f"warmup_steps: received {options.warmup_steps} for a run of {options.steps} steps, expected fewer."
+            f"warmup_steps, hold_steps: received {options.warmup_steps} and {options.hold_steps} for a run of "
+            f"{options.steps} steps, expected fewer in all."
         )
     if options.gradient_accumulation > options.batch_size:
         raise ValueError(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import reprlib
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from minineo.classes import GPTNeoForCausalLM
+from minineo.layers.activations import activation
 from minineo.training import checkpoint, checkpoint_files, log
 from minineo.training.checkpoint import Position
 from minineo.training.corpus import Corpus, check_sources, prepare
@@ -19,7 +21,7 @@ from minineo.training.schedule import learning_rate
 # What may be another when a run is continued: paths, since the data itself is compared; the length; where and how fast
 # it is computed; and all that is written.
 MAY_CHANGE = {
-    *("train", "validation", "tokenizer", "vocab_size", "steps", "epochs"),
+    *("train", "validation", "tokenizer", "vocab_size", "steps", "epochs", "hold_steps"),
     *("gradient_accumulation", "gradient_checkpointing", "workers", "device"),
     *(name for name, option in FIELDS.items() if option.table == "output"),
 }
@@ -71,9 +73,11 @@ def begin(options: TrainingOptions, progress: bool = False) -> Run:
     output = Path(options.output)
     check_output(output)
     check_sources(options)
+    activation(options.activation_function)  # is there one of this name?
     corpus = prepare(options, progress=progress)
     steps = number_of_steps(options, len(corpus.train.tokens))
     _learning_rate(options, 0, steps)  # does the warm-up leave anything of the run?
+    check_prompts(options, corpus)
     config = options.model_config(corpus.train.vocab_size, corpus.train.end_id)
     model = GPTNeoForCausalLM(config, seed=options.seed)
     log.cut_files(output, {})
@@ -98,10 +102,11 @@ def continue_run(options: TrainingOptions, progress: bool = False) -> Run:
     checkpoint.check_same(found.path, "configuration", found.model.config.to_dict(), fields)
     corpus = prepare(options, found.tokenizer, progress)
     checkpoint.check_same(found.path, "data set", found.data, corpus.facts())
+    check_prompts(options, corpus)
     steps = number_of_steps(options, len(corpus.train.tokens))
     if found.position.step > steps:
         raise ValueError(f"steps: received {steps}, but {found.path} has made {found.position.step}. Pass more.")
-    if (options.steps, options.epochs) != (stored["steps"], stored["epochs"]):
+    if any(getattr(options, name) != stored.get(name) for name in ("steps", "epochs", "hold_steps")):
         warnings.warn("the length of the run has changed, and the learning rate follows the new one", stacklevel=2)
     optimizer = make_optimizer(options)
     optimizer.load_state(found.moments, found.position.step, found.model.params)
@@ -121,6 +126,17 @@ def check_output(output: Path) -> None:
         raise FileExistsError(f"output: {output} holds a model, which would be overwritten. Choose another --output.")
     output.mkdir(parents=True, exist_ok=True)
     checkpoint_files.remove_unfinished(output)
+
+
+def check_prompts(options: TrainingOptions, corpus: Corpus) -> None:
+    """Raise where a sample could not even begin: better now than after a thousand steps."""
+    for prompt in options.sample_prompts:
+        tokens = len(corpus.tokenizer.encode(prompt))
+        if tokens >= options.max_position_embeddings:
+            raise ValueError(
+                f"sample_prompts: {reprlib.repr(prompt)} has {tokens} tokens, expected fewer than "
+                f"max_position_embeddings, which is {options.max_position_embeddings}."
+            )
 
 
 def number_of_steps(options: TrainingOptions, tokens: int) -> int:
@@ -143,7 +159,9 @@ def make_optimizer(options: TrainingOptions) -> Optimiser:
 
 def _learning_rate(options: TrainingOptions, step: int, steps: int) -> float:
     floor = options.min_learning_rate / options.learning_rate
-    return learning_rate(step, steps, options.learning_rate, options.warmup_steps, options.decay, floor)
+    return learning_rate(
+        step, steps, options.learning_rate, options.warmup_steps, options.decay, floor, options.hold_steps
+    )
 
 
 def _as_json(value: Any) -> Any:

@@ -1,4 +1,8 @@
-"""The learning rate, step by step: a linear warm-up, then down along a cosine (Loshchilov & Hutter 2017) or a line."""
+"""The learning rate, step by step: a linear warm-up, then down along a cosine (Loshchilov & Hutter 2017) or a line.
+
+With steps at the peak in between, the length of a run can be chosen late (Hu et al. 2024): a run that is to go on goes
+on from before its rate began to fall.
+"""
 
 from __future__ import annotations
 
@@ -11,37 +15,47 @@ DECAYS = ("cosine", "linear", "constant")
 
 
 def learning_rate(
-    step: int, steps: int, peak: float, warmup: int = 0, decay: str = "cosine", floor: float = 0.0
+    step: int,
+    steps: int,
+    peak: float,
+    warmup: int = 0,
+    decay: str = "cosine",
+    floor: float = 0.0,
+    hold: int = 0,
 ) -> float:
     """Learning rate of one step, counted from 0, of a run of `steps` steps.
 
     Step 0 of `warmup` steps gets peak / warmup, each next one as much more, the last one the peak; without a warm-up
-    step 0 gets the peak. Then the rate falls to `floor` times the peak, which the last step of the run gets, or stays
-    at the peak where decay is "constant". (The averages that AdamW divides by know little at first; a small step does
-    less harm then.)
+    step 0 gets the peak. So do `hold` steps more. Then the rate falls to `floor` times the peak, which the last step of
+    the run gets, or stays at the peak where decay is "constant". (The averages that AdamW divides by know little at
+    first; a small step does less harm then.)
 
     >>> [learning_rate(step, 8, 1.0, warmup=4, decay="linear", floor=0.5) for step in range(8)]
     [0.25, 0.5, 0.75, 1.0, 0.875, 0.75, 0.625, 0.5]
+    >>> [learning_rate(step, 6, 1.0, warmup=2, decay="linear", hold=2) for step in range(6)]
+    [0.5, 1.0, 1.0, 1.0, 0.5, 0.0]
 
     Raises:
-        ValueError: the step is not one of the run's, the warm-up takes it all, or peak or floor cannot be.
+        ValueError: the step is not one of the run's, warm-up and hold take it all, or peak or floor cannot be.
     """
     peak = positive("peak", peak)
     floor = number("floor", floor, lambda x: 0.0 <= x <= 1.0, "a part of the peak, from 0 to 1")
     check_integer("steps", steps, minimum=1)
     check_integer("step", step, minimum=0)
     check_integer("warmup", warmup, minimum=0)
+    check_integer("hold", hold, minimum=0)
     if step >= steps:
         raise ValueError(f"step: received {step}, expected less than {steps}, the steps of the run.")
-    if warmup >= steps:
-        raise ValueError(f"warmup: received {warmup}, expected less than {steps}, the steps of the run.")
+    if warmup + hold >= steps:
+        received = f"{warmup} and a hold of {hold}" if hold else str(warmup)
+        raise ValueError(f"warmup: received {received}, expected less than {steps}, the steps of the run.")
     if decay not in DECAYS:
         raise ValueError(f"decay: received {decay!r}, expected one of {', '.join(DECAYS)}.")
 
     if step < warmup:
         return peak * ((step + 1) / warmup)
-    top = max(warmup - 1, 0)  # the step that gets the peak
-    if decay == "constant" or step == top:
+    top = max(warmup - 1, 0) + hold  # the last step that gets the peak
+    if decay == "constant" or step <= top:
         return peak
     progress = (step - top) / (steps - 1 - top)
     left = 1.0 - progress if decay == "linear" else 0.5 * (1.0 + math.cos(math.pi * progress))
