@@ -9,6 +9,7 @@ whichever moment, leaves the checkpoints before it as they were.
 from __future__ import annotations
 
 import json
+import reprlib
 import shutil
 import warnings
 from collections.abc import Mapping
@@ -142,6 +143,7 @@ def check_same(path: Path, what: str, stored: Mapping[str, Any], asked: Mapping[
     for name, value in asked.items():
         if stored.get(name) != value:
             raise ValueError(
-                f"{path}: the checkpoint is of another {what}: {name} is {stored.get(name)!r} there, and {value!r} was "
-                "asked for. Resume with what it was begun with, or begin a new run with another --output."
+                f"{path}: the checkpoint is of another {what}: {name} is {reprlib.repr(stored.get(name))} there, and "
+                f"{reprlib.repr(value)} was asked for. Resume with what it was begun with, or begin a new run with "
+                "another --output."
             )

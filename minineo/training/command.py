@@ -72,9 +72,16 @@ def _kind(kind: Any) -> dict[str, Any]:
     if tuple[str, ...] in kinds:
         return {"nargs": "+", "metavar": "TEXT"}
     if list[Any] in kinds:
-        return {"type": json.loads, "metavar": "JSON"}
+        return {"type": _json, "metavar": "JSON"}
     number = next((number for number in (int, float) if number in kinds), None)
     return {"metavar": "TEXT"} if number is None else {"type": number, "metavar": "N" if number is int else "X"}
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"received {text!r}, expected JSON ({error})") from error
 
 
 def _help(option: Option) -> str:

@@ -5,7 +5,6 @@ Dimensions: T positions of one window, V vocabulary.
 
 from __future__ import annotations
 
-import math
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -15,8 +14,9 @@ from array_api_compat import array_namespace
 from minineo.arrays import Array
 from minineo.classes import GPTNeoForCausalLM
 from minineo.layers.softmax import log_softmax
+from minineo.scoring import bits_per_byte
 from minineo.tokenizer import GPT2Tokenizer
-from minineo.training.data import TokenFile
+from minineo.training.data import TokenFile, validation_windows
 
 
 @dataclass(frozen=True)
@@ -38,27 +38,17 @@ def evaluate(
 
     The windows do not overlap. With `most`, only so many are looked at, spread evenly over the file.
     """
-    windows = windows_of(file.tokens, model.config.max_position_embeddings, most)
-    if workers > 1:
-        with ThreadPoolExecutor(workers) as pool:
-            losses = list(pool.map(lambda ids: token_losses(model, ids), windows))
-    else:
-        losses = [token_losses(model, ids) for ids in windows]
+    windows = [window[0] for window in validation_windows(file.tokens, model.config.max_position_embeddings)]
+    if most is not None and most < len(windows):
+        windows = [windows[i * len(windows) // most] for i in range(most)]
+    with ThreadPoolExecutor(workers) as pool:
+        losses = list(pool.map(lambda ids: token_losses(model, ids), windows))
     targets = np.concatenate([ids[1:] for ids in windows])
     nats = np.concatenate(losses).astype(np.float64)
-    sizes = np.array([len(tokenizer.token_bytes(i)) if i != file.end_id else 0 for i in range(file.vocab_size)])
     is_text = targets != file.end_id
-    size = int(sizes[targets].sum())
-    bits_per_byte = float(nats[is_text].sum()) / math.log(2.0) / size if size else math.nan
-    return Evaluation(float(nats.mean()), bits_per_byte)
-
-
-def windows_of(tokens: Array, length: int, most: int | None) -> list[Array]:
-    """Windows (T + 1,) of `length` predictions, the last one shorter; each begins with the last token of another."""
-    begins = list(range(0, len(tokens) - 1, length))
-    if most is not None and most < len(begins):
-        begins = [begins[i * len(begins) // most] for i in range(most)]
-    return [np.asarray(tokens[begin : begin + length + 1], np.int64) for begin in begins]
+    lengths = np.array([len(tokenizer.token_bytes(i)) for i in range(file.vocab_size)])
+    size = int(np.sum(lengths[targets[is_text]]))
+    return Evaluation(float(nats.mean()), bits_per_byte(float(nats[is_text].mean()), int(is_text.sum()), size))
 
 
 def token_losses(model: GPTNeoForCausalLM, ids: Array) -> Array:
