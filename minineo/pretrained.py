@@ -233,12 +233,15 @@ class GPTNeoPreTrainedModel(Generic[Output]):
         token_type_ids: Array | None = None,
         inputs_embeds: Array | None = None,
         masks: Masks = no_masks,
+        checkpointing: bool = False,
         **labels: Any,
     ) -> tuple[Array, Params]:
         """The loss, and its gradient by every parameter under that parameter's name, of its shape and dtype.
 
         Takes what the call takes, labels included. Where all labels are ignored, the loss is NaN and the gradients 0,
         as in PyTorch. For dropout pass `masks=DropoutMasks(model.config, seed=0, step=0)`, with another step each time.
+        With `checkpointing` backward runs each block again instead of having its intermediates kept: the same gradients
+        in less memory, for the time of another forward pass.
 
         Raises:
             ValueError, TypeError: as the call does, and where labels are missing or the class has no loss.
@@ -251,9 +254,19 @@ class GPTNeoPreTrainedModel(Generic[Output]):
             "position_ids": position_ids,
             "token_type_ids": token_type_ids,
         }
-        trace = Recorder(intermediates_read(self.config))
-        inputs_and_labels = inputs | {"inputs_embeds": inputs_embeds} | labels
-        output = self(input_ids, **inputs_and_labels, return_dict=True, tap=trace, masks=masks)
+        trace = Recorder(intermediates_read(self.config, checkpointing))
+        output = self(
+            input_ids,
+            inputs_embeds=inputs_embeds,
+            **inputs,
+            **labels,
+            use_cache=False,
+            output_attentions=False,
+            output_hidden_states=False,
+            return_dict=True,
+            tap=trace,
+            masks=masks,
+        )
         if "loss" not in output:
             needed = [label for label in self.head_inputs if label != "logits_to_keep"]
             raise ValueError(f"loss_and_grads of {name}: without {' and '.join(needed)} there is no loss; pass them.")

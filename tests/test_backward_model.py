@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import Any
 
 import array_api_strict as strict
@@ -98,6 +99,7 @@ MISTAKES: list[tuple[Any, str, str, str]] = [
     (heads_backward, "position_loss_backward", ", ignore_index=T", ""),
 ]
 HEAD_OF = {
+    "transformer_backward": HEADS[3],  # reads all positions, of which some see nothing but padding
     "loss_backward": HEADS[2],  # the only one with a dropout of its own
     "sequence_classification_head_backward": HEADS[1],
     "last_token_backward": HEADS[1],
@@ -200,7 +202,7 @@ def test_a_tied_tables_gradient_is_lookup_plus_projection() -> None:
 
 
 def test_only_what_backward_reads_is_kept() -> None:
-    """And nothing of it in vain: without any one of them there is no gradient."""
+    """And nothing of it in vain: what is wrong with any one of them is wrong with the gradients."""
     model = tiny(classes.GPTNeoForCausalLM, "g")
     names = backward.intermediates_read(model.config)
     assert names < set(intermediate_names(model.config))
@@ -209,9 +211,63 @@ def test_only_what_backward_reads_is_kept() -> None:
     model(IDS, tap=trace)
     assert set(trace) == names
     for name in names:
-        rest = {other: value for other, value in trace.items() if other != name}
-        with pytest.raises(KeyError):
-            heads_backward.loss_backward(heads.causal_lm, model.params, model.config, rest, IDS, {"labels": IDS}, {})
+        wrong = trace | {name: np.full_like(trace[name], np.nan)}
+        grads = heads_backward.loss_backward(
+            heads.causal_lm, model.params, model.config, wrong, IDS, {"labels": IDS}, {}
+        )
+        assert any(np.isnan(gradient).any() for gradient in grads.values()), name
+
+
+def check_checkpointing(class_name: str, dtype: Any) -> None:
+    """The same loss and gradients with and without, bit for bit, also with dropout, padding and a window."""
+    for seed in (8, 15, 19, 23, 25, 26, 34):  # most have several layers, and windows shorter than the text
+        model, inputs = draw_case(class_name, seed, dtype)
+        for masks in (no_masks, draw_masks(seed)):
+            loss, expected = model.loss_and_grads(**inputs, masks=masks)
+            same_loss, grads = model.loss_and_grads(**inputs, masks=masks, checkpointing=True)
+            np.testing.assert_array_equal(same_loss, loss)
+            assert list(grads) == list(expected)
+            for name, gradient in grads.items():
+                np.testing.assert_array_equal(gradient, expected[name], err_msg=f"{name}, seed {seed}")
+
+
+@pytest.mark.parametrize("class_name", HEADS)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_checkpointing_changes_nothing(class_name: str, dtype: Any) -> None:
+    check_checkpointing(class_name, dtype)
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [
+        ("block(params, at, streams[i]", "block(params, at, streams[i + 1]"),
+        ("config.window(i)", "None"),
+        ("config.window(i), real, None", "config.window(i), None, None"),
+        ("config, kept, block_masks)\n        dx,", "config, kept)\n        dx,"),
+    ],
+)
+def test_a_mistake_in_running_a_block_again_is_seen(monkeypatch: pytest.MonkeyPatch, right: str, wrong: str) -> None:
+    planted = with_mistake(backward.transformer_backward, right, wrong)
+    monkeypatch.setattr(heads_backward, "transformer_backward", planted)
+    with pytest.raises(AssertionError):
+        check_checkpointing("GPTNeoForCausalLM", np.float64)
+
+
+def test_checkpointing_takes_less_memory() -> None:
+    """The residual stream alone is kept, and of 8 layers the intermediates of one at a time."""
+    model = tiny(classes.GPTNeoForCausalLM, "gl" * 4, hidden_size=36, max_position_embeddings=96)
+    streams = {f"h.{i}.resid_post" for i in range(8)}
+    assert backward.intermediates_read(model.config, checkpointing=True) == {"embed", *streams, "ln_f", "logits"}
+    ids = tokens(4, 96)
+
+    def peak(checkpointing: bool) -> int:
+        tracemalloc.start()
+        model.loss_and_grads(ids, labels=ids, checkpointing=checkpointing)
+        largest = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return largest
+
+    assert peak(True) < 0.4 * peak(False)
 
 
 @pytest.mark.parametrize("class_name", HEADS)

@@ -2,7 +2,8 @@
 
 The steps of the forward pass in reverse order (reverse-mode differentiation, Linnainmaa 1970; for networks Rumelhart,
 Hinton & Williams 1986). What a step needs to know of the forward pass is read from `trace`, the intermediates that a
-`Recorder` kept under their names. Gradients stand under the names of the parameters.
+`Recorder` kept under their names; a block whose intermediates are not all there is run again first, from what it took
+(gradient checkpointing, Griewank & Walther 2000; Chen et al. 2016). Gradients stand under the names of the parameters.
 
 Dimensions: B batch, T positions, D hidden size.
 """
@@ -20,20 +21,26 @@ from minineo.layers.embedding import embedding_backward
 from minineo.layers.layer_norm import layer_norm_backward
 from minineo.layers.linear import linear_backward
 from minineo.layers.mlp import mlp_backward
-from minineo.model.block import Params
+from minineo.model.block import Params, block
+from minineo.tap import Recorder
 
 Trace = dict[str, Array]
 
-_READ_IN_BLOCK = [
+_READ_IN_BLOCK = {
     *("ln_1", "attn.q", "attn.k", "attn.v", "attn.pattern", "attn.z", "resid_mid"),
-    *("ln_2", "mlp.pre", "mlp.act", "resid_post"),
-]
+    *("ln_2", "mlp.pre", "mlp.act"),
+}
 
 
-def intermediates_read(config: GPTNeoConfig) -> set[str]:
-    """Names of the intermediates that backward reads. The others, such as the scores, need not be kept."""
-    blocks = {f"h.{i}.{name}" for i in range(config.num_layers) for name in _READ_IN_BLOCK}
-    return {"embed", *blocks, "ln_f", "logits"}
+def intermediates_read(config: GPTNeoConfig, checkpointing: bool = False) -> set[str]:
+    """Names of the intermediates that backward reads. The others, such as the scores, need not be kept.
+
+    With `checkpointing` only those that have to be: the residual stream between the blocks, and what the head reads.
+    """
+    layers = range(config.num_layers)
+    streams = {"embed", *(f"h.{i}.resid_post" for i in layers)}
+    inside_blocks = set() if checkpointing else {f"h.{i}.{name}" for i in layers for name in _READ_IN_BLOCK}
+    return {*streams, *inside_blocks, "ln_f", "logits"}
 
 
 def transformer_backward(
@@ -59,10 +66,12 @@ def transformer_backward(
     dx, dweight, dbias = layer_norm_backward(dy, streams[-1], weight, config.layer_norm_epsilon)
     grads = {f"{prefix}ln_f.weight": dweight, f"{prefix}ln_f.bias": dbias}
     for i in reversed(range(config.num_layers)):
+        at, block_masks = f"{prefix}h.{i}", masks_under(masks, f"h.{i}")
         kept = inside(trace, f"h.{i}")
-        dx, block_grads = block_backward(
-            dx, params, f"{prefix}h.{i}", streams[i], real, config, kept, masks_under(masks, f"h.{i}")
-        )
+        if not kept.keys() >= _READ_IN_BLOCK:
+            kept = Recorder(_READ_IN_BLOCK)
+            block(params, at, streams[i], config.window(i), real, None, config, kept, block_masks)
+        dx, block_grads = block_backward(dx, params, at, streams[i], real, config, kept, block_masks)
         grads |= block_grads
     return grads | embed_backward(dx, params, input_ids, position_ids, token_type_ids, prefix, masks)
 

@@ -64,7 +64,8 @@ def transformer(
         x, kv = block(
             params, f"{prefix}{name}", x, window, real, layer_past, config, under(tap, name), masks_under(masks, name)
         )
-        kept.append(forget(kv, window))
+        if use_cache:
+            kept.append(forget(kv, window))
     x = layer_norm(x, params[f"{prefix}ln_f.weight"], params[f"{prefix}ln_f.bias"], config.layer_norm_epsilon)
     x = tap("ln_f", x)
 
