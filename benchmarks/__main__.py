@@ -34,6 +34,7 @@ PARTS = {
     "threads": "one thread against several: time, busy cores, and whether the results agree",
     "tokenizer": "encoding English, with a cold and a warm cache",
     "learn": "learning a vocabulary",
+    "train": "one training step: loss, gradients, AdamW",
     "startup": "`import minineo`, and `minineo generate` up to its first token",
 }
 

@@ -41,6 +41,7 @@ class Shape:
 M125 = Shape("125M", 768, 12, 12, compiled=True)
 M33 = Shape("TinyStories-33M", 768, 4, 16)
 M1 = Shape("TinyStories-1M", 64, 8, 16)
+BUNDLED = Shape("3.5M", 192, 6, 6, vocab_size=4096, window_size=64, positions=256)  # like the bundled model
 TINY = Shape("tiny", 32, 2, 2, vocab_size=4096, window_size=16)  # with room for the bundled tokenizer
 
 

@@ -26,11 +26,15 @@ HUGGING_FACE = ("torch", "transformers")  # packages
 
 @dataclass(frozen=True)
 class Start:
-    """How to start a peer: the factory of its worker with its arguments, and the packages that it needs."""
+    """How to start a peer: the factory of its worker with its arguments, and the packages that it needs.
+
+    `blas_threads` are those of its matrix products, where they are not to be as many as the options say.
+    """
 
     factory: str
     arguments: tuple[Any, ...] = ()
     needs: tuple[str, ...] = ()
+    blas_threads: int | None = None
 
 
 def models(checkpoint: str, options: Options) -> dict[str, Start]:
@@ -59,7 +63,7 @@ def started(starts: dict[str, Start], options: Options, report: Report) -> Itera
                 report.note(f"{name} is left out, since {' and '.join(missing)} cannot be imported: {INSTALL}")
                 continue
             try:
-                workers[name] = stack.enter_context(Worker(start.factory, *start.arguments))
+                workers[name] = stack.enter_context(Worker(start.factory, *start.arguments, threads=start.blas_threads))
             except WorkerError as error:
                 report.failed(name, error)
         yield workers
