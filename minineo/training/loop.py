@@ -23,11 +23,11 @@ from minineo.training.checkpoint import read_checkpoint
 from minineo.training.checkpoint_files import directory_of
 from minineo.training.clipping import clip_by_global_norm
 from minineo.training.data import windows
-from minineo.training.distributed import share
+from minineo.training.distributed import Alone, join, share
 from minineo.training.options import TrainingOptions, usable_cores
 from minineo.training.plots import PICTURE_FILE, plot_losses
 from minineo.training.reporter import Reporter, Step
-from minineo.training.run import Run, begin, continue_run
+from minineo.training.run import Run, start
 from minineo.training.step import TrainingStep
 
 
@@ -46,31 +46,41 @@ def train(options: TrainingOptions, resume: bool = False, progress: bool = False
         OSError: a checkpoint could not be written. Earlier ones stay.
         KeyboardInterrupt: after Ctrl-C.
     """
-    bars = progress and sys.stderr.isatty()
-    run = continue_run(options, bars) if resume else begin(options, bars)
+    processes = join()
+    try:
+        return _train(options, resume, progress, processes)
+    except Stopped:
+        raise
+    except BaseException as error:
+        processes.fail(error)
+        raise
+
+
+def _train(options: TrainingOptions, resume: bool, progress: bool, processes: Alone) -> Path:
+    run = start(options, resume, progress and sys.stderr.isatty(), processes)
     workers = usable_cores() if options.workers is None else options.workers
     has_dropout = options.resid_dropout or options.embed_dropout or options.attention_dropout
     dropout_seed = options.seed if has_dropout else None
+    is_first = processes.rank == 0
     with (
         TrainingStep(run.model, workers, options.gradient_checkpointing, dropout_seed) as loss_and_grads,
-        Reporter(run, workers, progress) as reporter,
-        StopRequest() as stop,
+        Reporter(run, workers, progress and is_first) as reporter,
+        StopRequest() as request,
     ):
         while run.position.step < run.steps:
-            found = training_step(run, loss_and_grads)
-            reporter.step(found)
-            if stop.asked:
-                reporter.save()
-                reporter.say(
-                    f"stopped after step {run.position.step} of {run.steps}; to go on: "
-                    f"minineo train --resume --output {run.output}"
-                )
-                raise KeyboardInterrupt
-        finish(run, reporter)
+            found = training_step(run, loss_and_grads, processes, request)
+            if is_first:
+                reporter.step(found)
+            if found.stop:
+                if is_first:
+                    reporter.stopped()
+                raise Stopped
+        if is_first:
+            finish(run, reporter)
     return run.output
 
 
-def training_step(run: Run, loss_and_grads: TrainingStep) -> Step:
+def training_step(run: Run, loss_and_grads: TrainingStep, processes: Alone, request: StopRequest) -> Step:
     """One update of the parameters.
 
     Raises:
@@ -79,7 +89,9 @@ def training_step(run: Run, loss_and_grads: TrainingStep) -> Step:
     options, step = run.options, run.position.step
     T = options.max_position_embeddings
     batch = windows(run.corpus.train.tokens, T, options.batch_size, options.seed, step)
-    loss, grads = batch_gradients(loss_and_grads, batch, step, options.gradient_accumulation)
+    rows = share(options.batch_size, processes.rank, processes.size)
+    loss, grads = batch_gradients(loss_and_grads, batch, rows, step, options.gradient_accumulation)
+    loss, grads, stop = processes.add_up(loss, grads, request.asked)
     norm = clip_by_global_norm(grads, options.max_grad_norm)
     rate = run.learning_rate()
     if not (math.isfinite(loss) and math.isfinite(norm)):
@@ -90,23 +102,29 @@ def training_step(run: Run, loss_and_grads: TrainingStep) -> Step:
         )
     run.optimizer.step(run.model.params, grads, rate, loss_and_grads.threads.map)
     run.position.step += 1
-    return Step(loss, norm, rate)
+    return Step(loss, norm, rate, stop)
 
 
-def batch_gradients(loss_and_grads: TrainingStep, batch: Array, step: int, pieces: int) -> tuple[float, Params]:
-    """Loss and gradients of a batch (B, T + 1), computed in pieces one after another, which need less memory.
+def batch_gradients(
+    loss_and_grads: TrainingStep, batch: Array, rows: range, step: int, pieces: int
+) -> tuple[float, Params]:
+    """What some rows of a batch (B, T + 1) add to its loss and gradients.
 
-    A mean over a batch is the mean of its pieces, each weighted by its windows.
+    They are computed in pieces one after another (gradient accumulation), which need less memory. A mean over the batch
+    is the sum of its pieces' means, each weighted by its part of the windows.
     """
     loss = 0.0
     grads: Params = {}
+    pieces = min(pieces, len(rows))
     for piece in range(pieces):
-        rows = share(len(batch), piece, pieces)
-        weight = len(rows) / len(batch)
-        piece_loss, piece_grads = loss_and_grads(batch[rows.start : rows.stop], step, rows.start)
+        inside = share(len(rows), piece, pieces)
+        part = rows[inside.start : inside.stop]
+        weight = len(part) / len(batch)
+        piece_loss, piece_grads = loss_and_grads(batch[part.start : part.stop], step, part.start)
         loss += weight * piece_loss
         for name, gradient in piece_grads.items():
-            gradient *= weight
+            if weight < 1.0:
+                gradient *= weight
             if name in grads:
                 grads[name] += gradient
         grads = grads or piece_grads
@@ -131,6 +149,10 @@ def finish(run: Run, reporter: Reporter) -> None:
         plot_losses(log.read_log(run.output), run.output / PICTURE_FILE)
     except ImportError as error:
         reporter.say(str(error))
+
+
+class Stopped(KeyboardInterrupt):
+    """Ctrl-C was pressed, and the run has been saved."""
 
 
 class StopRequest:

@@ -24,6 +24,7 @@ OPTIMIZERS = ("adamw", "muon", "sgd")
 DECAYS = ("cosine", "linear", "constant")
 DTYPES = ("float32", "float16")
 DEVICES = ("cpu", "cuda")
+LOCAL_PROCESSES = ("MPI_LOCALNRANKS", "OMPI_COMM_WORLD_LOCAL_SIZE")  # where mpiexec says how many it has started here
 MODEL_FIELDS = (
     *("hidden_size", "num_layers", "num_heads", "intermediate_size", "max_position_embeddings", "window_size"),
     *("attention_types", "activation_function", "resid_dropout", "embed_dropout", "attention_dropout"),
@@ -113,7 +114,7 @@ class TrainingOptions:
 
 @dataclass(frozen=True)
 class Option:
-    """What is known of a field of TrainingOptions: its type, its table in a TOML file, its description, its default."""
+    """What is known of a field: its type, its table in a TOML file, its description, its default."""
 
     kind: Any
     table: str
@@ -121,16 +122,17 @@ class Option:
     default: Any
 
 
-def _fields() -> dict[str, Option]:
-    hints = get_type_hints(TrainingOptions, include_extras=True)
+def fields_of(options: type) -> dict[str, Option]:
+    """What is known of the fields of a dataclass whose types say it, as those of TrainingOptions do."""
+    hints = get_type_hints(options, include_extras=True)
     found = {}
-    for field in dataclasses.fields(TrainingOptions):
+    for field in dataclasses.fields(options):
         kind, table, description = get_args(hints[field.name])
         found[field.name] = Option(kind, table, description, field.default)
     return found
 
 
-FIELDS = _fields()
+FIELDS = fields_of(TrainingOptions)
 TABLES = tuple(dict.fromkeys(option.table for option in FIELDS.values()))
 
 
@@ -168,17 +170,26 @@ def options_from(given: Mapping[str, Any]) -> TrainingOptions:
     Raises:
         ValueError, TypeError: there is no such option, or it cannot have this value.
     """
-    for name in given:
-        if name not in FIELDS:
-            raise ValueError(f"there is no option {name}; {_nearest(name, FIELDS)}")
+    check_names(given, FIELDS)
     return TrainingOptions(**given)
 
 
+def check_names(given: Iterable[str], known: Iterable[str]) -> None:
+    """Raise for the name of an option that does not exist.
+
+    Raises:
+        ValueError: naming the nearest that does.
+    """
+    for name in given:
+        if name not in known:
+            raise ValueError(f"there is no option {name}; {_nearest(name, known)}")
+
+
 def usable_cores() -> int:
-    """Cores that this process may use, which can be fewer than the machine has."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    """Cores that this process may use: those that it is allowed to, shared with the others that mpiexec started."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    processes = next((int(os.environ[name]) for name in LOCAL_PROCESSES if name in os.environ), 1)
+    return max(1, allowed // processes)
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:

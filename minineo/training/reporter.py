@@ -75,6 +75,15 @@ class Reporter:
             self.run.save()
             self.saved = self.run.position.step
 
+    def stopped(self) -> None:
+        """Write a checkpoint, and say how to go on from it."""
+        self.save()
+        run = self.run
+        self.say(
+            f"stopped after step {run.position.step} of {run.steps}; to go on: "
+            f"minineo train --resume --output {run.output}"
+        )
+
     def _due(self, every: int) -> bool:
         step = self.run.position.step
         return step % every == 0 or step == self.run.steps

@@ -14,6 +14,8 @@ from minineo.layers.activations import activation
 from minineo.training import checkpoint, checkpoint_files, log
 from minineo.training.checkpoint import Position
 from minineo.training.corpus import Corpus, check_sources, prepare
+from minineo.training.data import open_token_file
+from minineo.training.distributed import Alone
 from minineo.training.optimisers import SGD, AdamW, Muon, Optimiser
 from minineo.training.options import FIELDS, TrainingOptions
 from minineo.training.schedule import learning_rate
@@ -61,6 +63,28 @@ class Run:
         )
         checkpoint_files.remove_old(self.output, self.options.keep_checkpoints, self.position.best_step)
         return path
+
+
+def start(options: TrainingOptions, resume: bool, progress: bool, processes: Alone) -> Run:
+    """A run, begun or continued by the first of the processes that train together; the others get it from that one.
+
+    Raises:
+        ValueError: there are more processes than windows in a batch.
+    """
+    if options.batch_size < processes.size:
+        raise ValueError(
+            f"batch_size: received {options.batch_size} for {processes.size} processes, expected at least a window for "
+            "each."
+        )
+    if processes.rank == 0:
+        run = continue_run(options, progress) if resume else begin(options, progress)
+        # not the tokens, which are in a file that all can open
+        processes.broadcast((run.corpus.tokenizer, run.corpus.train.path, run.model, run.optimizer, run.position))
+        return run
+    tokenizer, path, model, optimizer, position = processes.broadcast(None)
+    corpus = Corpus(tokenizer, open_token_file(path, tokenizer), None)
+    steps = number_of_steps(options, len(corpus.train.tokens))
+    return Run(options, corpus, model, optimizer, steps, position)
 
 
 def begin(options: TrainingOptions, progress: bool = False) -> Run:
