@@ -1,4 +1,4 @@
-"""The command line: `minineo generate`, `score`, `tokenize`, `train-tokenizer`, `inspect` and `train`.
+"""The command line: `minineo generate`, `score`, `tokenize`, `train-tokenizer`, `inspect`, `train`, `finetune`.
 
 An error is one line on standard error and exit status 1 (2 for a command that was typed wrong); Ctrl-C ends quietly
 with 130; a reader that closes the pipe early is no error.
@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 
 from minineo import commands
 from minineo.training import command as training
+from minineo.training import finetune_command as finetuning
 
 DESCRIPTION = "GPT-Neo that a person can read, run, trust and teach from."
 BUNDLED = "the bundled model"
@@ -121,6 +122,10 @@ def _parser() -> argparse.ArgumentParser:
 
     example = "minineo train --train stories.txt --output my-model --steps 20 --vocab-size 300"
     training.add_arguments(_command_parser(subparsers, training.train, "train a language model on text files", example))
+
+    example = "minineo finetune classification --train train.jsonl --validation validation.jsonl --output my-classifier"
+    summary = "fine-tune a model for a task, on labelled examples"
+    finetuning.add_arguments(_command_parser(subparsers, finetuning.finetune, summary, example))
     return parser
 
 

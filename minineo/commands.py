@@ -54,7 +54,7 @@ def score(options: argparse.Namespace) -> None:
         ("bytes", f"{found.bytes:,}", ""),
         ("windows", f"{found.windows:,}", ""),
     ]
-    _print_table(rows, right=(1,))
+    print_table(rows, right=(1,))
 
 
 def tokenize(options: argparse.Namespace) -> None:
@@ -69,7 +69,7 @@ def tokenize(options: argparse.Namespace) -> None:
     for token_id, token in zip(ids, tokenizer.convert_ids_to_tokens(ids), strict=True):
         raw = tokenizer.token_bytes(token_id)
         rows.append((str(token_id), token, raw.hex(" "), _shown(raw)))
-    _print_table(rows, right=(0,))
+    print_table(rows, right=(0,))
     print(f"\n{len(ids)} tokens, {len(content)} characters, {len(content.encode('utf-8', 'surrogatepass'))} bytes")
 
 
@@ -113,7 +113,7 @@ def inspect(options: argparse.Namespace) -> None:
     for tensor in tensors:
         shape = " x ".join(map(str, tensor.shape)) or "scalar"
         rows.append((tensor.name, shape, tensor.dtype, f"{math.prod(tensor.shape):,}", f"{tensor.nbytes:,}"))
-    _print_table(rows, right=(3, 4))
+    print_table(rows, right=(3, 4))
     files = len({tensor.file for tensor in tensors})
     numbers = sum(math.prod(tensor.shape) for tensor in tensors)
     size = sum(tensor.nbytes for tensor in tensors)
@@ -134,7 +134,7 @@ def _print_config(checkpoint: Path) -> None:
         warnings.warn(str(error), stacklevel=2)  # the weights can be shown all the same
         return
     shown = {name: value for name, value in sorted(fields.items()) if value is not None}
-    _print_table([(name, str(value)) for name, value in shown.items()])
+    print_table([(name, str(value)) for name, value in shown.items()])
     print()
 
 
@@ -166,7 +166,7 @@ def _read_file(path: str) -> str:
         raise ValueError(f"{name}: not UTF-8 text ({error.reason} at byte {error.start}).") from error
 
 
-def _print_table(rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> None:
+def print_table(rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> None:
     """Print rows in columns, those in `right` flushed right; East Asian characters count for two."""
     widths = [max(map(_width, column)) for column in zip(*rows, strict=True)]
     for row in rows:

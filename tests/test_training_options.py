@@ -166,7 +166,7 @@ def received(monkeypatch):
     """The options that `minineo train` would run with."""
     runs: list[tuple[TrainingOptions, bool]] = []
     monkeypatch.setattr("minineo.training.loop.train", lambda options, resume, progress: runs.append((options, resume)))
-    monkeypatch.setattr(command, "limit_threads", lambda options: None)
+    monkeypatch.setattr(command, "limit_threads", lambda workers: None)
     return runs
 
 
@@ -255,7 +255,7 @@ def test_numpy_is_not_imported_before_its_threads_are_limited():
 import sys
 from minineo.cli import main
 import minineo.training.command as command
-command.limit_threads = lambda options: (print("numpy" in sys.modules), sys.exit())
+command.limit_threads = lambda workers: (print("numpy" in sys.modules), sys.exit())
 main(["train", "--train", "a.txt", "--output", "out"])
 """
     assert _child(code) == "False"
@@ -269,7 +269,7 @@ def test_matrix_products_keep_to_their_thread_unless_the_user_says_otherwise(wor
 import os
 from minineo.training.command import limit_threads
 from minineo.training.options import options_from
-limit_threads(options_from({NEEDED | {"workers": workers}}))
+limit_threads(options_from({NEEDED | {"workers": workers}}).workers)
 print(os.environ.get("OPENBLAS_NUM_THREADS"))
 """
     found = _child(code, **({} if set_before is None else {"OPENBLAS_NUM_THREADS": set_before}))

@@ -8,12 +8,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from types import UnionType
 from typing import Any, get_args
 
 from minineo.training.checkpoint_files import stored_options
-from minineo.training.options import FIELDS, TABLES, Option, TrainingOptions, options_from, read_toml, usable_cores
+from minineo.training.options import FIELDS, Option, options_from, read_toml, usable_cores
 
 # OpenBLAS, MKL, and what is built with OpenMP
 THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")
@@ -23,8 +24,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add all options of a run, each as `--its-name`; those that are not given leave no trace in the result."""
     parser.add_argument("--config", metavar="FILE", help="TOML file with options, in tables named as the groups below")
     parser.add_argument("--resume", action="store_true", help="continue the run in --output from its newest checkpoint")
-    groups = {table: parser.add_argument_group(f"[{table}]") for table in TABLES}
-    for name, option in FIELDS.items():
+    add_options(parser, FIELDS)
+
+
+def add_options(parser: argparse.ArgumentParser, fields: Mapping[str, Option]) -> None:
+    """Add an option for each field, in groups named as the tables are."""
+    tables = dict.fromkeys(option.table for option in fields.values())
+    groups = {table: parser.add_argument_group(f"[{table}]") for table in tables}
+    for name, option in fields.items():
         flag = f"--{name.replace('_', '-')}"
         groups[option.table].add_argument(flag, default=argparse.SUPPRESS, help=_help(option), **_kind(option.kind))
 
@@ -37,19 +44,19 @@ def train(arguments: argparse.Namespace) -> None:
     if arguments.resume:
         given = _stored_options(given) | given
     options = options_from(given)
-    limit_threads(options)
+    limit_threads(options.workers)
 
     from minineo.training.loop import train as run_training
 
     run_training(options, resume=arguments.resume, progress=True)
 
 
-def limit_threads(options: TrainingOptions) -> None:
+def limit_threads(workers: int | None) -> None:
     """Let matrix products keep to their thread where several threads share a batch, unless the user has said otherwise.
 
     Otherwise each of them would start as many threads as there are cores. It has no effect once NumPy is imported.
     """
-    workers = usable_cores() if options.workers is None else options.workers
+    workers = usable_cores() if workers is None else workers
     if workers > 1 and not any(name in os.environ for name in THREAD_VARIABLES):
         os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))
 

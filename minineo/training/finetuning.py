@@ -1,0 +1,196 @@
+"""Fine-tuning: a model that has learned to predict text goes on to learn a task from a few hundred examples.
+
+The loop is the same for all tasks; what is particular about each stands in `minineo.training.tasks`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import time
+import warnings
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from importlib.resources import as_file, files
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from minineo.checkpoints import cast
+from minineo.json_file import write_text
+from minineo.tokenizer import GPT2Tokenizer
+from minineo.training import log
+from minineo.training.clipping import clip_by_global_norm
+from minineo.training.finetuning_options import FinetuningOptions
+from minineo.training.loop import StopRequest
+from minineo.training.optimisers import AdamW
+from minineo.training.options import usable_cores
+from minineo.training.run import check_output
+from minineo.training.schedule import learning_rate
+from minineo.training.tasks import TASKS, Task
+from minineo.training.tasks.batches import Model, Row, batches, loss_and_grads
+from minineo.training.tasks.examples import Example, spread
+from minineo.training.tasks.metrics import Scores
+
+SCORES_FILE = "scores.json"
+BETAS = (0.9, 0.999)
+LOG_EVERY = 10
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run came to: scores on the held-out examples, of the baselines and of the model before and after.
+
+    `seconds` is the time that the steps took.
+    """
+
+    scores: dict[str, Scores]
+    steps: int
+    seconds: float
+
+
+def finetune(options: FinetuningOptions, progress: bool = False) -> Outcome:
+    """Fine-tune a model for a task, and write it to the directory `options.output`.
+
+    The directory then holds the model of the last step and its tokenizer, as `from_pretrained` of minineo and of
+    `transformers` read them, the log and, if there are held-out examples, their scores. Ctrl-C finishes the step,
+    writes the model as it is and stops. `progress` shows on standard error how it goes.
+
+    Raises:
+        ValueError, TypeError, FileNotFoundError, FileExistsError: options, examples, model and output directory do not
+            fit together. Nothing has been computed then.
+        FloatingPointError: the loss, or a gradient, is infinite or no number. Nothing is written then but the log.
+        KeyboardInterrupt: after Ctrl-C.
+    """
+    task, output = TASKS[options.task], Path(options.output)
+    train = spread(task.read(options.train), options.limit)
+    validation = None if options.validation is None else spread(task.read(options.validation), options.limit)
+    model, tokenizer = prepare(task, options, train)
+    rows = encode(task, options.train, train, model, tokenizer)
+    if validation is not None:
+        encode(task, str(options.validation), validation, model, tokenizer)  # an unknown label is found before training
+    check_output(output)
+    log.cut_files(output, {})
+    workers = usable_cores() if options.workers is None else options.workers
+    scores: dict[str, Scores] = {}
+    if validation is not None:
+        scores = task.baselines(train, validation)
+        say(f"measuring the model before, on {len(validation)} held-out examples", progress)
+        scores["before"] = task.evaluate(model, tokenizer, validation, workers)
+    began = time.perf_counter()
+    steps = learn(model, rows, options, workers, progress)
+    outcome = Outcome(scores, steps, time.perf_counter() - began)
+    save(model, tokenizer, options)
+    if steps < number_of_steps(options, rows):
+        raise KeyboardInterrupt
+    if validation is not None:
+        say("measuring the model after", progress)
+        scores["after"] = task.evaluate(model, tokenizer, validation, workers)
+        write_text(output / SCORES_FILE, json.dumps(asdict(outcome), indent=2) + "\n")
+    return outcome
+
+
+def prepare(task: Task, options: FinetuningOptions, examples: list[Example]) -> tuple[Model, GPT2Tokenizer]:
+    """The model to begin with, with a head for the task drawn at random unless it has one, and its tokenizer.
+
+    Both get a token to pad with, the end-of-text token, if they have none.
+    """
+    place = as_file(files("minineo") / "assets") if options.model is None else nullcontext(Path(options.model))
+    with place as directory, warnings.catch_warnings():
+        tokenizer = GPT2Tokenizer.from_pretrained(directory)
+        if tokenizer.eos_token_id is None:
+            raise ValueError("model: its tokenizer has no eos_token, which marks where a text ends.")
+        if tokenizer.pad_token is None:
+            tokenizer.pad_token = tokenizer.eos_token
+        fields = task.config_fields(examples) | {"pad_token_id": tokenizer.pad_token_id}
+        if options.dropout is not None:
+            names = ("embed_dropout", "attention_dropout", "resid_dropout", "classifier_dropout")
+            fields |= dict.fromkeys(names, options.dropout)
+        warnings.filterwarnings("ignore", message=".*initialised at random")  # so it shall be
+        model = task.model_class.from_pretrained(directory, seed=options.seed, **fields)
+        model.params = {name: np.array(value) for name, value in model.params.items()}  # in memory, to be changed
+    return model, tokenizer
+
+
+def encode(task: Task, path: str, examples: list[Example], model: Model, tokenizer: GPT2Tokenizer) -> list[Row]:
+    """What the model takes, for examples of a file.
+
+    Raises:
+        ValueError: an example does not fit the model, or none is left; the message names the file.
+    """
+    try:
+        rows = task.encode(examples, tokenizer, model.config)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    if not rows:
+        raise ValueError(f"{path}: no example is left that fits into the context of the model.")
+    return rows
+
+
+def learn(model: Model, rows: list[Row], options: FinetuningOptions, workers: int, progress: bool) -> int:
+    """Change the model's parameters by as many steps as the epochs need, or until Ctrl-C; returns how many.
+
+    Raises:
+        FloatingPointError: the loss, or a gradient, is infinite or no number.
+    """
+    steps = number_of_steps(options, rows)
+    optimizer = AdamW(BETAS, weight_decay=options.weight_decay)
+    with (
+        ThreadPoolExecutor(workers) as pool,
+        StopRequest() as stop,
+        tqdm(total=steps, unit="step", disable=None if progress else True) as bar,
+    ):
+        for step, batch in enumerate(_endless(rows, options)):
+            loss, grads = loss_and_grads(model, batch, pool, workers, options.seed, step)
+            norm = clip_by_global_norm(grads, options.max_grad_norm)
+            rate = learning_rate(step, steps, options.learning_rate, int(options.warmup * steps), "linear")
+            if not (math.isfinite(loss) and math.isfinite(norm)):
+                raise FloatingPointError(
+                    f"step {step + 1}: the loss is {loss}, the norm of the gradients {norm}, at a learning rate of "
+                    f"{rate:.3g}. Try a lower learning_rate or more warmup. No model has been written."
+                )
+            optimizer.step(model.params, grads, rate)
+            bar.update()
+            bar.set_postfix_str(f"loss {loss:.3f}", refresh=False)
+            if optimizer.steps % LOG_EVERY == 0 or optimizer.steps == steps:
+                record = {"step": optimizer.steps, "loss": loss, "learning_rate": rate, "gradient_norm": norm}
+                log.append_log(Path(options.output), record)
+            if optimizer.steps == steps or stop.asked:
+                break
+    return optimizer.steps
+
+
+def number_of_steps(options: FinetuningOptions, rows: list[Row]) -> int:
+    """How many updates the epochs need."""
+    return max(1, round(options.epochs * math.ceil(len(rows) / options.batch_size)))
+
+
+def _endless(rows: list[Row], options: FinetuningOptions) -> Iterator[list[Row]]:
+    """The batches of one epoch after another."""
+    epoch = 0
+    while True:
+        yield from batches(rows, options.batch_size, options.seed, epoch)
+        epoch += 1
+
+
+def say(line: str, progress: bool) -> None:
+    """Show on standard error what is being done."""
+    if progress:
+        print(line, file=sys.stderr)
+
+
+def save(model: Model, tokenizer: GPT2Tokenizer, options: FinetuningOptions) -> None:
+    """Write model and tokenizer to the output directory."""
+    params = {name: cast(array, np.dtype(options.dtype)) for name, array in model.params.items()}
+    type(model)(model.config, params).save_pretrained(options.output)
+    tokenizer.save_pretrained(options.output)
+
+
+def table(scores: Mapping[str, Mapping[str, float]]) -> list[tuple[str, ...]]:
+    """Scores as rows of a table, under a heading."""
+    names = list(next(iter(scores.values())))
+    return [("", *names), *((who, *(f"{values[name]:.3f}" for name in names)) for who, values in scores.items())]
