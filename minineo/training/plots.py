@@ -20,8 +20,7 @@ def plot_losses(records: Sequence[Mapping[str, Any]], path: Path) -> None:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise ImportError(
-            f"the loss curve needs matplotlib: install it (pip install matplotlib), then draw {path} with "
-            "minineo.training.plots.plot_losses."
+            f'{path}: the curve of the losses needs matplotlib, which is not installed: pip install "minineo[plot]"'
         ) from error
     figure = Figure(figsize=(8.0, 6.0), layout="constrained")
     FigureCanvasAgg(figure)  # draws into memory: no window, no display
