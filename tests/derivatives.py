@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import inspect
+import sys
 import textwrap
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+import pytest
+
+from minineo.model import heads_backward
 
 LARGEST_ERROR = 1e-7
 
@@ -49,6 +53,32 @@ def check_gradients(
         assert gradient.dtype == arrays[i].dtype
         error = directional_error(lambda *moved: np.sum(dy * forward(*moved)), arrays, i, gradient, random)
         assert error < LARGEST_ERROR, f"gradient {i}: error {error:.1e}"
+
+
+def check_loss_gradients(model: Any, inputs: dict[str, Any], random: Any) -> None:
+    """Hold a float64 model's gradients by all its parameters against differences of its loss."""
+    loss, grads = model.loss_and_grads(**inputs)
+    if np.isnan(loss) or model.config.activation_function == "relu":  # a difference across a corner is no slope
+        return
+    for name, gradient in grads.items():
+
+        def loss_at(weight: np.ndarray, name: str = name) -> float:
+            return type(model)(model.config, model.params | {name: weight})(**inputs).loss
+
+        error = directional_error(loss_at, [model.params[name]], 0, gradient, random)
+        assert error < LARGEST_ERROR, f"{name} of {type(model).__name__}: error {error:.1e}"
+
+
+def plant(patch: pytest.MonkeyPatch, module: Any, function: str, right: str, wrong: str) -> None:
+    """Put a mistake into a function of the model's backward, for every module that calls it."""
+    original = getattr(module, function)
+    planted = with_mistake(original, right, wrong)
+    for name, caller in list(sys.modules.items()):
+        if name.startswith("minineo.") and vars(caller).get(function) is original:
+            patch.setattr(caller, function, planted)
+    for forward, head_backward in heads_backward.HEADS_BACKWARD.items():
+        if head_backward is original:
+            patch.setitem(heads_backward.HEADS_BACKWARD, forward, planted)
 
 
 def with_mistake(function: Callable[..., Any], right: str, wrong: str) -> Callable[..., Any]:

@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import tracemalloc
+from collections.abc import Iterator
 from typing import Any
 
 import array_api_strict as strict
 import numpy as np
 import pytest
-from derivatives import LARGEST_ERROR, directional_error, with_mistake
+from derivatives import check_loss_gradients, plant, with_mistake
 from labelled_models import HEADS, Inputs, draw_case, draw_masks
+from random_models import computing_with
 from tiny_models import tiny, tokens
 
-from minineo import classes, pretrained
+from minineo import classes
 from minineo.config import GPTNeoConfig
 from minineo.layers.dropout import no_masks
 from minineo.model import backward, heads, heads_backward
 from minineo.model.names import intermediate_names
 from minineo.tap import Recorder
+
+
+# The reference's backward is the subject here; test_fast_training.py holds the fast one against it.
+@pytest.fixture(autouse=True)
+def reference_layers() -> Iterator[None]:
+    with computing_with("reference"):
+        yield
+
 
 SEEDS = range(0, 36, 3)  # 1 to 4 layers, all activations
 
@@ -26,20 +36,9 @@ SEEDS = range(0, 36, 3)  # 1 to 4 layers, all activations
 
 
 def check_head(class_name: str, seed: int) -> None:
-    """Hold the gradients by all parameters against differences of the loss, every other time with dropout."""
+    """Hold the gradients by all parameters against differences of the loss."""
     model, inputs = draw_case(class_name, seed, np.float64)
-    masks = draw_masks(seed) if seed % 2 else no_masks
-    random = np.random.default_rng(seed)
-    loss, grads = model.loss_and_grads(**inputs, masks=masks)
-    if np.isnan(loss) or model.config.activation_function == "relu":  # a difference across a corner is no slope
-        return
-    for name, gradient in grads.items():
-
-        def loss_at(weight: np.ndarray, name: str = name) -> float:
-            return type(model)(model.config, model.params | {name: weight})(**inputs, masks=masks).loss
-
-        error = directional_error(loss_at, [model.params[name]], 0, gradient, random)
-        assert error < LARGEST_ERROR, f"{name} of {class_name}, seed {seed}: error {error:.1e}"
+    check_loss_gradients(model, inputs, np.random.default_rng(seed))
 
 
 def check_seeds(class_name: str) -> None:
@@ -55,27 +54,16 @@ def test_gradients_are_slopes(class_name: str) -> None:
 MISTAKES: list[tuple[Any, str, str, str]] = [
     (backward, "transformer_backward", "streams[i], real", "streams[i + 1], real"),
     (backward, "transformer_backward", "streams[i], real", "streams[i], None"),
-    (backward, "transformer_backward", 'masks_under(masks, f"h.{i}")', "no_masks"),
-    (backward, "transformer_backward", 'masks_under(masks, f"h.{i}")', "masks_under(masks, 'h.0')"),
-    (backward, "transformer_backward", "prefix, masks)", "prefix)"),
-    (backward, "block_backward", 'masks_under(masks, "mlp")', "no_masks"),
-    (backward, "block_backward", 'masks_under(masks, "mlp")', "masks_under(masks, 'attn')"),
-    (backward, "block_backward", 'masks_under(masks, "attn")', "no_masks"),
     (backward, "block_backward", "dmid = dy + dmid", "dmid = dmid"),
     (backward, "block_backward", "dmid = dy + dmid", "dmid = dy - dmid"),
     (backward, "block_backward", "return dmid + dx", "return dx"),
     (backward, "block_backward", 'trace["resid_mid"]', "x"),
     (backward, "self_attention_backward", "dx_from_q + dx_from_k + dx_from_v", "dx_from_q + dx_from_k"),
     (backward, "self_attention_backward", "merge_heads(dk), x", "-merge_heads(dk), x"),
-    (backward, "self_attention_backward", "linear_backward(dout, ", "linear_backward(dy, "),
-    (backward, "self_attention_backward", "real, masks)", "real)"),
-    (backward, "embed_backward", "dy = dropout_backward(dy, ", "dropout_backward(dy, "),
     (backward, "embed_backward", "dwte + embedding_backward(dy, token_type_ids, wte)", "dwte"),
     (backward, "embed_backward", "dwte + embedding_backward(dy, input_ids, wte)", "dwte"),
     (backward, "embed_backward", "xp.broadcast_to(position_ids, (B, T))", "xp.zeros((B, T), dtype=xp.int64)"),
     (heads_backward, "loss_backward", "trace, input_ids", "trace, None"),
-    (heads_backward, "loss_backward", "**labels, masks=masks", "**labels"),
-    (heads_backward, "loss_backward", "**inputs, masks=masks", "**inputs"),
     (heads_backward, "add_gradients", "grads[name] + other if", "other if"),
     (heads_backward, "add_gradients", "grads[name] + other if", "grads[name] if"),
     (heads_backward, "causal_lm_head_backward", "labels[:, 1:]", "labels[:, :-1]"),
@@ -92,15 +80,12 @@ MISTAKES: list[tuple[Any, str, str, str]] = [
         "binary_cross_entropy_backward(dloss",
     ),
     (heads_backward, "token_classification_head_backward", "(1.0, ", "(2.0, "),
-    (heads_backward, "token_classification_head_backward", "dropout(hidden, mask)", "hidden"),
-    (heads_backward, "token_classification_head_backward", "dropout_backward(ddropped, mask)", "ddropped"),
     (heads_backward, "question_answering_head_backward", "[dstart, dend]", "[dend, dstart]"),
     (heads_backward, "question_answering_head_backward", "(0.5, logits[:, :, 1], end", "(1.0, logits[:, :, 1], end"),
     (heads_backward, "position_loss_backward", ", ignore_index=T", ""),
 ]
 HEAD_OF = {
     "transformer_backward": HEADS[3],  # reads all positions, of which some see nothing but padding
-    "loss_backward": HEADS[2],  # the only one with a dropout of its own
     "sequence_classification_head_backward": HEADS[1],
     "last_token_backward": HEADS[1],
     "classification_loss_backward": HEADS[1],
@@ -114,16 +99,7 @@ HEAD_OF = {
 def test_a_planted_mistake_is_seen(
     monkeypatch: pytest.MonkeyPatch, module: Any, function: str, right: str, wrong: str
 ) -> None:
-    original = getattr(module, function)
-    planted = with_mistake(original, right, wrong)
-    monkeypatch.setattr(module, function, planted)
-    if function == "transformer_backward":
-        monkeypatch.setattr(heads_backward, function, planted)
-    if function == "loss_backward":
-        monkeypatch.setattr(pretrained, function, planted)
-    for forward, head_backward in heads_backward.HEADS_BACKWARD.items():
-        if head_backward is original:
-            monkeypatch.setitem(heads_backward.HEADS_BACKWARD, forward, planted)
+    plant(monkeypatch, module, function, right, wrong)
     with pytest.raises((AssertionError, ValueError, IndexError)):
         check_seeds(HEAD_OF.get(function, "GPTNeoForCausalLM"))
 

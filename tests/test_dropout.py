@@ -8,16 +8,18 @@ from typing import Any
 import array_api_strict as strict
 import numpy as np
 import pytest
-from derivatives import with_mistake
+from derivatives import check_loss_gradients, plant, with_mistake
 from hypothesis import given
 from hypothesis import strategies as st
-from labelled_models import draw_masks
+from labelled_models import HEADS, draw_case, draw_masks
+from random_models import computing_with
 from tiny_models import tiny, tokens
 
 from minineo.classes import GPTNeoForCausalLM, GPTNeoForTokenClassification
 from minineo.config import GPTNeoConfig
 from minineo.layers import dropout
 from minineo.layers.dropout import DropoutMasks, masks_under, no_masks
+from minineo.model import backward, heads_backward
 
 RATES = {"embed_dropout": 0.1, "attention_dropout": 0.25, "resid_dropout": 0.5, "classifier_dropout": 0.75}
 RATE_OF = {"embed": 0.1, "h.0.attn.pattern": 0.25, "h.7.attn.out": 0.5, "h.7.mlp.out": 0.5, "classifier": 0.75}
@@ -113,6 +115,45 @@ def test_a_model_computes_a_batch_in_parts_as_it_does_the_whole() -> None:
     for name, gradient in grads.items():
         mean = (parts[0][1][name] + 2 * parts[1][1][name]) / 3
         np.testing.assert_allclose(mean, gradient, rtol=0, atol=1e-12 * np.abs(gradient).max())
+
+
+def check_gradients_with_dropout(class_name: str) -> None:
+    """Against differences of the loss, which the same masks make a smooth function; the reference's gradients."""
+    for seed in (10, 13):
+        model, inputs = draw_case(class_name, seed, np.float64)
+        with computing_with("reference"):
+            check_loss_gradients(model, inputs | {"masks": draw_masks(seed)}, np.random.default_rng(seed))
+
+
+@pytest.mark.parametrize("class_name", HEADS)
+def test_gradients_with_dropout_are_slopes(class_name: str) -> None:
+    check_gradients_with_dropout(class_name)
+
+
+@pytest.mark.parametrize(
+    ("module", "function", "right", "wrong"),
+    [
+        (backward, "transformer_backward", 'masks_under(masks, f"h.{i}")', "no_masks"),
+        (backward, "transformer_backward", 'masks_under(masks, f"h.{i}")', "masks_under(masks, 'h.0')"),
+        (backward, "transformer_backward", "prefix, masks)", "prefix)"),
+        (backward, "block_backward", 'masks_under(masks, "mlp")', "no_masks"),
+        (backward, "block_backward", 'masks_under(masks, "mlp")', "masks_under(masks, 'attn')"),
+        (backward, "block_backward", 'masks_under(masks, "attn")', "no_masks"),
+        (backward, "self_attention_backward", "linear_backward(dout, ", "linear_backward(dy, "),
+        (backward, "self_attention_backward", "real, masks)", "real)"),
+        (backward, "embed_backward", "dy = dropout_backward(dy, ", "dropout_backward(dy, "),
+        (heads_backward, "loss_backward", "**labels, masks=masks", "**labels"),
+        (heads_backward, "loss_backward", "**inputs, masks=masks", "**inputs"),
+        (heads_backward, "token_classification_head_backward", "dropout(hidden, mask)", "hidden"),
+        (heads_backward, "token_classification_head_backward", "dropout_backward(ddropped, mask)", "ddropped"),
+    ],
+)
+def test_a_mistake_in_the_backward_of_dropout_is_seen(
+    monkeypatch: pytest.MonkeyPatch, module: Any, function: str, right: str, wrong: str
+) -> None:
+    plant(monkeypatch, module, function, right, wrong)
+    with pytest.raises(AssertionError):
+        check_gradients_with_dropout("GPTNeoForTokenClassification")  # the only one with a dropout of its own
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
