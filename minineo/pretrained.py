@@ -22,19 +22,19 @@ from minineo.checkpoints import floating_dtype, match, read_state_dict, save_sta
 from minineo.checkpoints.directory import WEIGHTS_NAME
 from minineo.config import GPTNeoConfig
 from minineo.fast import FAST
+from minineo.fast.learning import loss_and_grads as fast_loss_and_grads
 from minineo.json_file import read_json_object, write_text
 from minineo.layers.activations import activation
 from minineo.layers.dropout import Masks, no_masks
-from minineo.model.backward import intermediates_read
 from minineo.model.block import Params
 from minineo.model.cache import Cache
-from minineo.model.heads import REFERENCE
-from minineo.model.heads_backward import HEADS_BACKWARD, loss_backward
+from minineo.model.heads import REFERENCE, Functions
+from minineo.model.heads_backward import HEADS_BACKWARD, loss_and_grads
 from minineo.model.initialise import initialise
 from minineo.model.inputs import check_inputs, check_library, check_params
 from minineo.model.names import BASE_PREFIX, Shapes, parameter_shapes
 from minineo.model.outputs import ModelOutput
-from minineo.tap import Recorder, Tap, no_tap
+from minineo.tap import Tap, no_tap
 
 GENERATION_CONFIG_FILE = "generation_config.json"
 
@@ -185,25 +185,11 @@ class GPTNeoPreTrainedModel(Generic[Output]):
         Raises:
             ValueError, TypeError: saying which input is wrong, what was received and what was expected.
         """
-        unknown = [name for name in head_inputs if name not in self.head_inputs]
-        if unknown:
-            raise TypeError(
-                f"{type(self).__name__} takes no argument {unknown[0]!r}; beyond the transformer's inputs it takes "
-                f"{', '.join(self.head_inputs) or 'none'}."
-            )
-        if not callable(masks):
-            raise TypeError(
-                f"masks: received a {type(masks).__name__}, expected a function such as "
-                "DropoutMasks(model.config, seed=0, step=0)."
-            )
-        inputs = (input_ids, attention_mask, position_ids, token_type_ids, inputs_embeds, past_key_values)
-        weight = self.params[f"{self.prefix}wte.weight"]
-        check_inputs(self.config, weight, *inputs)
-        for name, value in head_inputs.items():
-            if not isinstance(value, Integral):  # logits_to_keep is an array or an int
-                check_library(name, value, weight)
-        batch, positions = (input_ids if input_ids is not None else cast(Array, inputs_embeds)).shape[:2]
-        self._check_head_inputs(batch, positions, head_inputs)
+        weight = self._check_call(
+            (input_ids, attention_mask, position_ids, token_type_ids, inputs_embeds, past_key_values),
+            head_inputs,
+            masks,
+        )
         config = self.config
         output = type(self).forward(
             self.params,
@@ -219,7 +205,7 @@ class GPTNeoPreTrainedModel(Generic[Output]):
             output_hidden_states=config.output_hidden_states if output_hidden_states is None else output_hidden_states,
             tap=tap,
             masks=masks,
-            functions=FAST if isinstance(weight, np.ndarray) else REFERENCE,
+            functions=_functions(weight),
             **head_inputs,
         )
         as_output = config.return_dict if return_dict is None else return_dict
@@ -253,26 +239,18 @@ class GPTNeoPreTrainedModel(Generic[Output]):
             "attention_mask": attention_mask,
             "position_ids": position_ids,
             "token_type_ids": token_type_ids,
+            "inputs_embeds": inputs_embeds,
         }
-        trace = Recorder(intermediates_read(self.config, checkpointing))
-        output = self(
-            input_ids,
-            inputs_embeds=inputs_embeds,
-            **inputs,
-            **labels,
-            use_cache=False,
-            output_attentions=False,
-            output_hidden_states=False,
-            return_dict=True,
-            tap=trace,
-            masks=masks,
-        )
-        if "loss" not in output:
-            needed = [label for label in self.head_inputs if label != "logits_to_keep"]
+        weight = self._check_call((input_ids, *inputs.values(), None), labels, masks)
+        needed = [label for label in self.head_inputs if label != "logits_to_keep"]
+        if any(labels.get(label) is None for label in needed):
             raise ValueError(f"loss_and_grads of {name}: without {' and '.join(needed)} there is no loss; pass them.")
-        labels.pop("logits_to_keep", None)  # 0, or there were no labels to compare with
-        grads = loss_backward(type(self).forward, self.params, self.config, trace, input_ids, labels, inputs, masks)
-        return output["loss"], {name: grads[name] for name in self.params}
+        labels.pop("logits_to_keep", None)  # 0, or the check would have refused it beside labels
+        compute = loss_and_grads if _functions(weight) is REFERENCE else fast_loss_and_grads
+        loss, grads = compute(
+            type(self).forward, self.params, self.config, input_ids, inputs, labels, masks, checkpointing
+        )
+        return loss, {name: grads[name] for name in self.params}
 
     def __repr__(self) -> str:
         config = self.config
@@ -285,5 +263,33 @@ class GPTNeoPreTrainedModel(Generic[Output]):
     def _tied(cls, config: GPTNeoConfig) -> dict[str, str]:
         return {}
 
+    def _check_call(self, inputs: tuple[Any, ...], head_inputs: dict[str, Any], masks: Masks) -> Array:
+        """Raise for what the model cannot be called with; `inputs` are those of `check_inputs`. Returns a weight."""
+        unknown = [name for name in head_inputs if name not in self.head_inputs]
+        if unknown:
+            raise TypeError(
+                f"{type(self).__name__} takes no argument {unknown[0]!r}; beyond the transformer's inputs it takes "
+                f"{', '.join(self.head_inputs) or 'none'}."
+            )
+        if not callable(masks):
+            raise TypeError(
+                f"masks: received a {type(masks).__name__}, expected a function such as "
+                "DropoutMasks(model.config, seed=0, step=0)."
+            )
+        weight = self.params[f"{self.prefix}wte.weight"]
+        check_inputs(self.config, weight, *inputs)
+        for name, value in head_inputs.items():
+            if not isinstance(value, Integral):  # logits_to_keep is an array or an int
+                check_library(name, value, weight)
+        input_ids, inputs_embeds = inputs[0], inputs[4]
+        batch, positions = (input_ids if input_ids is not None else inputs_embeds).shape[:2]
+        self._check_head_inputs(batch, positions, head_inputs)
+        return weight
+
     def _check_head_inputs(self, batch: int, positions: int, head_inputs: dict[str, Any]) -> None:
         """Raise for labels that do not fit an input of (batch, positions)."""
+
+
+def _functions(weight: Array) -> Functions:
+    """The fast functions for NumPy's arrays, the reference for others."""
+    return FAST if isinstance(weight, np.ndarray) else REFERENCE

@@ -7,6 +7,7 @@ it than 4 times what transformers is, there or in a model that differs by roundi
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from types import MethodType
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 from conftest import require
 from labelled_models import HEADS, Inputs, draw_case, draw_masks, shape_of
+from random_models import LAYERS, computing_with
 
 from minineo.config import GPTNeoConfig
 from minineo.layers.attention import visible
@@ -38,17 +40,17 @@ class Errors:
     """The largest errors by class and dtype, shown at the end of the test run: release notes quote them."""
 
     def __init__(self) -> None:
-        self.largest: dict[tuple[str, str], float] = {}
+        self.largest: dict[tuple[str, str, str], float] = {}
         self.configurations: dict[tuple[str, str], int] = {}
         self.gradients = 0
         self.settled_in_float64: list[float] = []
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.section("largest error of gradients against torch, as a part of each one's largest value")
-        for (class_name, dtype), error in sorted(self.largest.items()):
+        for (class_name, dtype, layers), error in sorted(self.largest.items()):
             own = self.configurations.get((class_name, dtype), 0)
             terminalreporter.write_line(
-                f"{class_name:32} {dtype:8} {error:.1e}   {own} configurations with transformers' own attention"
+                f"{class_name:32} {dtype:8} {layers:9} {error:.1e}   {own} configurations with their own attention"
             )
         terminalreporter.write_line(
             f"{self.gradients} gradients; {len(self.settled_in_float64)} of them, with errors of up to "
@@ -155,14 +157,22 @@ class Oracle:
         return max(errors)
 
 
+def own_gradients(theirs: Oracle) -> Iterator[tuple[str, str, np.ndarray]]:
+    """Minineo's gradients, of the reference layers and of the fast ones, with their names."""
+    for layers in LAYERS:
+        with computing_with(layers):
+            _, grads = theirs.model.loss_and_grads(**theirs.inputs, masks=theirs.masks)
+        assert grads.keys() == theirs.model.params.keys()
+        for name, gradient in grads.items():
+            yield layers, name, gradient
+
+
 def compare(theirs: Oracle, place: str, errors: Errors, dtype: Any) -> bool:
     """Compare each parameter's gradient with that of transformers; whether there was more to compare than zeros."""
-    _, grads = theirs.model.loss_and_grads(**theirs.inputs, masks=theirs.masks)
     exact = theirs.gradients(np.float64)
     others = exact if dtype == np.float64 else theirs.gradients(dtype)
     overall = max(np.abs(gradient).max() for gradient in exact.values())
-    assert grads.keys() == exact.keys()
-    for name, gradient in grads.items():
+    for layers, name, gradient in own_gradients(theirs):
         largest = np.abs(exact[name]).max()
         # some are 0 but for rounding, such as that of a bias which moves all scores of a softmax alike
         largest = largest if largest > 1e-10 * overall else overall
@@ -170,12 +180,12 @@ def compare(theirs: Oracle, place: str, errors: Errors, dtype: Any) -> bool:
         error = distance / largest if distance else 0.0
         errors.gradients += 1
         if dtype == np.float64 or error < LARGEST_TORCH_ERROR[dtype]:
-            assert error < LARGEST_TORCH_ERROR[dtype], f"{error:.1e}: {name} of {place}"
-            key = theirs.class_name, np.dtype(dtype).name
+            assert error < LARGEST_TORCH_ERROR[dtype], f"{error:.1e}: {name} of {place}, {layers}"
+            key = theirs.class_name, np.dtype(dtype).name, layers
             errors.largest[key] = max(error, errors.largest.get(key, 0.0))
             continue
         ours = theirs.oracle.largest_difference(gradient, exact[name])
-        assert ours <= TIMES_THEIR_ERROR * theirs.error_in_float32(name), f"{error:.1e}: {name} of {place}"
+        assert ours <= TIMES_THEIR_ERROR * theirs.error_in_float32(name), f"{error:.1e}: {name} of {place}, {layers}"
         errors.settled_in_float64.append(error)
     return bool(overall > 0.0)
 

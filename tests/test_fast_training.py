@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from derivatives import with_mistake
 from hypothesis import given
 from hypothesis import strategies as st
+from labelled_models import HEADS, draw_case, draw_masks
+from random_models import computing_with
 from test_fast import DTYPES, SIZES, assert_close, attention_inputs, drawn, few
 from tiny_models import tiny
 
@@ -88,11 +91,18 @@ def test_attention(inputs, with_mask, scale):
 
 
 @few
-@given(st.integers(0, 999), st.sampled_from([1, 2, 511, 512, 513, 1100]), SIZES, st.integers(1, 40), DTYPES, st.data())
-def test_linear_cross_entropy(seed, rows, width, classes, dtype, data):
+@given(
+    st.integers(0, 999),
+    st.sampled_from([1, 2, 511, 512, 513, 1100]),
+    SIZES,
+    st.integers(1, 40),
+    DTYPES,
+    st.sampled_from([0.0, 0.5, 1.0]),
+)
+def test_linear_cross_entropy(seed, rows, width, classes, dtype, ignored):
     hidden, weight = drawn(seed, rows, width, dtype=dtype), drawn(seed + 1, classes, width, dtype=dtype, scale=5.0)
     labels = np.random.default_rng(seed).integers(0, classes, rows)
-    labels[np.random.default_rng(seed + 1).random(rows) < data.draw(st.sampled_from([0.0, 0.5, 1.0]))] = -100
+    labels[np.random.default_rng(seed + 1).random(rows) < ignored] = -100
     loss, dhidden, dweight = losses.linear_cross_entropy(hidden, weight, labels)
     logits = reference_linear.linear(hidden, weight)
     expected = reference_losses.cross_entropy(logits, labels)
@@ -146,3 +156,61 @@ def test_a_batch_in_shares_has_the_gradients_of_the_reference(workers, checkpoin
 def test_workers_that_are_none():
     with pytest.raises(ValueError, match="workers: received 0"):
         TrainingStep(tiny(GPTNeoForCausalLM), workers=0)
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("class_name", HEADS)
+def test_gradients_of_every_head_are_those_of_the_reference(class_name, checkpointing):
+    for seed in range(40):  # 1 to 4 layers, all activations, padding, given embeddings, positions and token types
+        model, inputs = draw_case(class_name, seed, np.float64)
+        masks = draw_masks(seed) if seed % 3 == 0 else no_masks
+        with computing_with("reference"):
+            expected_loss, expected = model.loss_and_grads(**inputs, masks=masks)
+        loss, grads = model.loss_and_grads(**inputs, masks=masks, checkpointing=checkpointing)
+        np.testing.assert_allclose(loss, expected_loss, rtol=1e-12)
+        assert loss.dtype == expected_loss.dtype
+        assert list(grads) == list(model.params)
+        overall = max(np.abs(gradient).max() for gradient in expected.values())
+        for name, gradient in grads.items():
+            largest = np.abs(expected[name]).max()
+            largest = largest if largest > 1e-10 * overall else overall  # some are 0 but for rounding
+            np.testing.assert_allclose(gradient, expected[name], rtol=0, atol=1e-11 * largest, err_msg=f"{seed} {name}")
+
+
+MISTAKES = [
+    (attention_training, "attention_backward", "dscores *= exponential", "pass"),
+    (attention_training, "attention_backward", "np.copyto(dscores, 0.0, where=~real[b, keys])", "pass"),
+    (attention_training, "attention_backward", "dscores *= mask[b, :, queries, keys]", "pass"),
+    (attention_training, "attention_backward", "dk[b, :, keys] +=", "dk[b, :, keys] ="),
+    (attention_training, "attention_backward", "dz[b, :, queries] / total", "dz[b, :, queries]"),
+    (attention_training, "attention_to_keep", "if not small", "if False"),
+    (attention_training, "blocks", "start + 1 - window", "start + 2 - window"),
+    (layer_norm, "layer_norm_backward", "product += along_one[:, None]", "pass"),
+    (layer_norm, "layer_norm_backward", "np.multiply(kept, along_row[:, None], out=product)", "product[...] = 0.0"),
+    (layer_norm, "layer_norm_backward", "product /= deviation[piece]", "pass"),
+    (layer_norm, "layer_norm_backward", "dx[piece] += product", "dx[piece] = product"),
+    (activations, "gelu_new_and_slope", "square *= 3.0 * 0.044715 * scale", "square *= 0.044715 * scale"),
+    (losses, "linear_cross_entropy", "1.0 / count", "1.0 / rows.size"),
+    (losses, "_to_gradient", "logits[index, labels] -= 1.0", "pass"),
+]
+
+
+@pytest.mark.parametrize(("module", "function", "right", "wrong"), MISTAKES)
+def test_a_planted_mistake_is_seen(module, function, right, wrong, monkeypatch):
+    monkeypatch.setattr(module, function, with_mistake(getattr(module, function), right, wrong))
+    with pytest.raises((AssertionError, RuntimeWarning)):
+        check_layers()
+
+
+def check_layers():
+    """Hypothesis would look long for the smallest example of a mistake; any will do."""
+    for seed in range(30):
+        check = test_attention.hypothesis.inner_test
+        random = np.random.default_rng(seed)
+        B, H, T, d = random.integers(1, 3), 2, random.choice([1, 7, 70, 150]), 3
+        q, k, v = (drawn(seed + i, B, H, T, d) for i in range(3))
+        real = random.random((B, T)) < 0.8 if seed % 2 else None
+        check((q, k, v, [None, 5, 66][seed % 3], real), bool(seed % 4 == 0), [0.3, 20.0][seed % 2])
+        test_layer_norm.hypothesis.inner_test(seed, 20, 8, np.float32)
+        test_linear_cross_entropy.hypothesis.inner_test(seed, 600, 5, 9, np.float32, 0.5)
+        test_activation_and_slope.hypothesis.inner_test(seed, 20, 8, np.float32, 1.0, "gelu_new")

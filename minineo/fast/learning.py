@@ -18,6 +18,7 @@ from minineo.fast.training import TrainingPass
 from minineo.fast.workspace import Workspace
 from minineo.layers.dropout import Masks, no_masks
 from minineo.model import heads
+from minineo.model import heads_backward as reference
 from minineo.model.block import Params
 from minineo.model.heads import Functions
 from minineo.model.heads_backward import HEADS_BACKWARD, add_gradients
@@ -30,12 +31,16 @@ def loss_and_grads(
     forward: Callable[..., Any],
     params: Params,
     config: GPTNeoConfig,
-    inputs: Mapping[str, Array | None],
+    input_ids: Array | None,
+    inputs: Mapping[str, Any],
     labels: Mapping[str, Array],
     masks: Masks = no_masks,
     checkpointing: bool = False,
 ) -> tuple[Array, Params]:
-    """As a forward pass of the head `forward` and `minineo.model.heads_backward.loss_backward`, for NumPy arrays."""
+    """As `minineo.model.heads_backward.loss_and_grads`, which does the work for 16-bit floats."""
+    if params[f"{BASE_PREFIX}wte.weight"].dtype.itemsize < 4:
+        return reference.loss_and_grads(forward, params, config, input_ids, inputs, labels, masks, checkpointing)
+    inputs = {"input_ids": input_ids, **inputs}
     run = TrainingPass(params, config, inputs, BASE_PREFIX, masks, checkpointing, Workspace())
     hidden = run.forward()
     if forward is heads.causal_lm:
@@ -43,7 +48,7 @@ def loss_and_grads(
         targets = np.concatenate([labels["labels"][:, 1:], np.full_like(labels["labels"][:, :1], -100)], axis=1)
         loss, dhidden, head_grads = language_model_head(params, config, hidden, targets)
     else:
-        loss, dhidden, head_grads = _other_head(forward, params, config, hidden, inputs["input_ids"], labels, masks)
+        loss, dhidden, head_grads = _other_head(forward, params, config, hidden, input_ids, labels, masks)
     return loss, add_gradients(run.backward(dhidden), head_grads)
 
 

@@ -1,7 +1,7 @@
 """Backward through the heads: from a loss of 1 to the gradient of every parameter.
 
-`loss_backward` is the whole way: the head's own part, which ends at the last hidden state, and from there the
-transformer's. A loss is the end of the chain, so its own gradient is 1.
+`loss_and_grads` goes the whole way, there and back; `loss_backward` is the way back: the head's own part, which ends at
+the last hidden state, and from there the transformer's. A loss is the end of the chain, so its own gradient is 1.
 
 Each head's part takes the hidden state that the head read, the logits that it gave and the labels, and gives the
 gradient of the hidden state, dhidden (B, T, D), and those of the parameters that the head read.
@@ -22,9 +22,31 @@ from minineo.layers.dropout import Masks, dropout, dropout_backward, no_masks
 from minineo.layers.linear import linear_backward
 from minineo.layers.losses import binary_cross_entropy_backward, cross_entropy_backward, mean_squared_error_backward
 from minineo.model import heads
-from minineo.model.backward import Trace, transformer_backward
+from minineo.model.backward import Trace, intermediates_read, transformer_backward
 from minineo.model.block import Params
 from minineo.model.names import BASE_PREFIX
+from minineo.tap import Recorder
+
+
+def loss_and_grads(
+    forward: Callable[..., Any],
+    params: Params,
+    config: GPTNeoConfig,
+    input_ids: Array | None,
+    inputs: Mapping[str, Any],
+    labels: Mapping[str, Array],
+    masks: Masks = no_masks,
+    checkpointing: bool = False,
+) -> tuple[Array, Params]:
+    """A head's loss and its gradients by all parameters: forward, keeping what backward reads, then backward.
+
+    Arguments as for `loss_backward`; `inputs` can hold inputs_embeds. With `checkpointing`, what happens inside of
+    blocks is not kept.
+    """
+    trace = Recorder(intermediates_read(config, checkpointing))
+    output = forward(params, config, input_ids, **inputs, **labels, use_cache=False, tap=trace, masks=masks)
+    read = {name: value for name, value in inputs.items() if name != "inputs_embeds"}
+    return output.loss, loss_backward(forward, params, config, trace, input_ids, labels, read, masks)
 
 
 def loss_backward(
