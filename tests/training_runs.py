@@ -71,7 +71,10 @@ def tiny_options(folder: Path, output: str = "out", **changed: Any) -> TrainingO
         "sample_every": 7,
         "sample_tokens": 5,
     }
-    return options_from(options | changed)
+    options |= changed
+    if options["steps"] is not None:
+        options["warmup_steps"] = min(options["warmup_steps"], options["steps"] - 1)
+    return options_from(options)
 
 
 def interrupted_at(step: int, options: TrainingOptions, monkeypatch: pytest.MonkeyPatch) -> None:
