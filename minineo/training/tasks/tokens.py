@@ -47,7 +47,7 @@ def config_fields(examples: Sequence[Example]) -> dict[str, Any]:
 
 
 def encode(examples: Sequence[Example], tokenizer: GPT2Tokenizer, config: GPTNeoConfig) -> list[Row]:
-    """Rows of input_ids and labels; only the first piece of a word has one, the others are not counted.
+    """Rows of input_ids and labels; the token that a word begins in has the word's, the others are not counted.
 
     Raises:
         ValueError: a label is not one of the configuration's.
@@ -65,7 +65,7 @@ def encode(examples: Sequence[Example], tokenizer: GPT2Tokenizer, config: GPTNeo
 
 
 def _encode_words(texts: Sequence[Sequence[str]], tokenizer: GPT2Tokenizer) -> list[tuple[list[int], list[int]]]:
-    """The ids of each text, and the position of the first piece of each of its words.
+    """The ids of each text, and the position of the token that each of its words begins in.
 
     Words are joined by spaces, as in the text that the model has learned from, where a space belongs to the token that
     follows it.
