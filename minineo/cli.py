@@ -120,7 +120,7 @@ def _parser() -> argparse.ArgumentParser:
     help_text = f"directory, or one .safetensors file (default: {BUNDLED})"
     add("checkpoint", nargs="?", metavar="CHECKPOINT", help=help_text)
 
-    example = "minineo train --train stories.txt --output my-model --steps 20 --vocab-size 300"
+    example = "minineo train --train stories.txt --output my-model --max-position-embeddings 64 --steps 10"
     training.add_arguments(_command_parser(subparsers, training.train, "train a language model on text files", example))
 
     example = "minineo finetune classification --train train.jsonl --validation validation.jsonl --output my-classifier"

@@ -80,7 +80,7 @@ def test_an_error_is_one_line_on_standard_error(arguments, status, words):
     assert result.stdout == ""
 
 
-@pytest.mark.parametrize("command", ["generate", "tokenize", "train-tokenizer", "inspect"])
+@pytest.mark.parametrize("command", ["generate", "tokenize", "train-tokenizer", "inspect", "train"])
 def test_help_shows_an_example_that_works(command, tmp_path, monkeypatch):
     shown = run(command, "--help")
     assert shown.returncode == 0

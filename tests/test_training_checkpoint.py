@@ -198,6 +198,14 @@ def test_a_configuration_that_was_edited_is_found(stopped):
         loop.train(stopped, resume=True)
 
 
+def test_a_checkpoint_from_before_an_option_was_there_has_its_default(stopped):
+    path = checkpoints(Path(stopped.output))[12] / "training.json"
+    record = json.loads(path.read_text())
+    del record["options"]["beta1"]
+    path.write_text(json.dumps(record))
+    loop.train(stopped, resume=True)
+
+
 @pytest.mark.parametrize("name", ["train", "valid"])
 def test_a_checkpoint_of_other_data_is_not_resumed(stopped, tmp_path, name):
     write_text(tmp_path / f"{name}.txt", 1200, seed=2)

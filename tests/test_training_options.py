@@ -101,6 +101,15 @@ def test_an_unknown_option_names_the_nearest():
         options_from(NEEDED | {"learning_rat": 1.0})
 
 
+def test_the_names_of_the_package_are_there():
+    import minineo.training
+
+    assert all(getattr(minineo.training, name) is not None for name in minineo.training.__all__)
+    assert set(minineo.training.__all__) <= set(dir(minineo.training))
+    with pytest.raises(AttributeError, match="no attribute 'AdamV'"):
+        _ = minineo.training.AdamV
+
+
 def test_paths_may_be_path_objects():
     options = options_from({"train": [Path("a.txt"), "b.txt"], "output": Path("out"), "tokenizer": Path("tok")})
     assert (options.train, options.output, options.tokenizer) == (("a.txt", "b.txt"), "out", "tok")

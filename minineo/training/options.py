@@ -23,7 +23,6 @@ from minineo.config_checks import check_integer
 OPTIMIZERS = ("adamw", "muon", "sgd")
 DECAYS = ("cosine", "linear", "constant")
 DTYPES = ("float32", "float16")
-DEVICES = ("cpu", "cuda")
 LOCAL_PROCESSES = ("MPI_LOCALNRANKS", "OMPI_COMM_WORLD_LOCAL_SIZE")  # where mpiexec says how many it has started here
 MODEL_FIELDS = (
     *("hidden_size", "num_layers", "num_heads", "intermediate_size", "max_position_embeddings", "window_size"),
@@ -84,7 +83,7 @@ class TrainingOptions:
     gradient_checkpointing: Annotated[bool, "run", "compute blocks again in backward: slower, less memory"] = False
     seed: Annotated[int, "run", "of the first weights, the order of the data, dropout and samples"] = 0
     workers: Annotated[int | None, "run", "threads that share a batch (default: the usable cores)"] = None
-    device: Annotated[str, "run", "cpu or cuda"] = "cpu"
+    device: Annotated[str, "run", "cpu is the only one yet"] = "cpu"
 
     output: Annotated[str, "output", "directory for the model, checkpoints, log and samples"] = ""
     dtype: Annotated[str, "output", "of the weights of the finished model: float32 or float16"] = "float32"
@@ -237,9 +236,13 @@ def _check(options: TrainingOptions) -> None:
     for name in ("warmup_steps", "hold_steps", "seed"):
         check_integer(name, getattr(options, name), minimum=0)
     _check_optimizer(options)
-    for name, choices in (("optimizer", OPTIMIZERS), ("decay", DECAYS), ("dtype", DTYPES), ("device", DEVICES)):
+    for name, choices in (("optimizer", OPTIMIZERS), ("decay", DECAYS), ("dtype", DTYPES)):
         if getattr(options, name) not in choices:
             raise ValueError(f"{name}: received {getattr(options, name)!r}, expected one of {', '.join(choices)}.")
+    if options.device != "cpu":
+        raise ValueError(
+            f"device: received {options.device!r}, expected 'cpu', the only one that this version trains on."
+        )
     if options.steps is not None and options.epochs is not None:
         raise ValueError(f"steps, epochs: received {options.steps} and {options.epochs}, expected one of the two.")
     if options.epochs is not None and not 0.0 < options.epochs < math.inf:

@@ -118,7 +118,8 @@ def continue_run(options: TrainingOptions, progress: bool = False) -> Run:
     output = Path(options.output)
     checkpoint_files.remove_unfinished(output)
     found = checkpoint.newest_checkpoint(output)
-    stored = dict(found.options)
+    # an option that came later was at its default
+    stored = {name: _as_json(option.default) for name, option in FIELDS.items()} | found.options
     asked = {name: _as_json(getattr(options, name)) for name in FIELDS if name not in MAY_CHANGE}
     checkpoint.check_same(found.path, "configuration", stored, asked)
     config = options.model_config(found.model.config.vocab_size, found.tokenizer.eos_token_id)
