@@ -12,6 +12,7 @@ import pytest
 from training_runs import assert_identical, everything_learned, interrupted_at, tiny_options, write_text
 
 import minineo
+from minineo.tokenizer import GPT2Tokenizer
 from minineo.training import checkpoint_files, loop
 from minineo.training.checkpoint import newest_checkpoint
 from minineo.training.checkpoint_files import checkpoints
@@ -211,6 +212,13 @@ def test_a_checkpoint_of_other_data_is_not_resumed(stopped, tmp_path, name):
     write_text(tmp_path / f"{name}.txt", 1200, seed=2)
     with pytest.raises(ValueError, match=f"another data set: {name}"):
         loop.train(stopped, resume=True)
+
+
+def test_a_checkpoint_of_another_vocabulary_is_not_resumed(stopped, tmp_path):
+    GPT2Tokenizer.train(["the old king. " * 9], vocab_size=262, progress=False).save_pretrained(tmp_path / "other")
+    with pytest.raises(ValueError, match="another vocabulary"):
+        loop.train(tiny_options(tmp_path, tokenizer=tmp_path / "other"), resume=True)
+    loop.train(tiny_options(tmp_path, tokenizer=checkpoints(Path(stopped.output))[12]), resume=True)
 
 
 def test_a_run_may_go_on_for_longer_than_was_planned(stopped, tmp_path):

@@ -11,10 +11,11 @@ from typing import Any
 
 from minineo.classes import GPTNeoForCausalLM
 from minineo.layers.activations import activation
+from minineo.tokenizer import GPT2Tokenizer
 from minineo.training import checkpoint, checkpoint_files, log
 from minineo.training.checkpoint import Position
 from minineo.training.corpus import Corpus, check_sources, prepare
-from minineo.training.data import open_token_file
+from minineo.training.data import fingerprint_of, open_token_file
 from minineo.training.distributed import Alone
 from minineo.training.optimisers import SGD, AdamW, Muon, Optimiser
 from minineo.training.options import FIELDS, TrainingOptions
@@ -125,6 +126,9 @@ def continue_run(options: TrainingOptions, progress: bool = False) -> Run:
     config = options.model_config(found.model.config.vocab_size, found.tokenizer.eos_token_id)
     fields = {name: value for name, value in config.to_dict().items() if name not in ("architectures", "dtype")}
     checkpoint.check_same(found.path, "configuration", found.model.config.to_dict(), fields)
+    if options.tokenizer is not None:
+        tokenizer = GPT2Tokenizer.from_pretrained(options.tokenizer)
+        checkpoint.check_same(found.path, "vocabulary", found.data, {"vocabulary": fingerprint_of(tokenizer)})
     corpus = prepare(options, found.tokenizer, progress)
     checkpoint.check_same(found.path, "data set", found.data, corpus.facts())
     check_prompts(options, corpus)
