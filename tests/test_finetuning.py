@@ -186,7 +186,7 @@ def test_a_loss_that_is_no_number_stops_the_run_and_leaves_no_model(tmp_path):
     assert not (Path(options.output) / "config.json").exists()
 
 
-def test_ctrl_c_writes_what_has_been_learned_and_stops(tmp_path, monkeypatch):
+def test_ctrl_c_writes_what_has_been_learned_and_stops(tmp_path, monkeypatch, capsys):
     computed = finetuning.loss_and_grads
 
     def interrupted(*arguments: Any) -> Any:
@@ -197,7 +197,8 @@ def test_ctrl_c_writes_what_has_been_learned_and_stops(tmp_path, monkeypatch):
     monkeypatch.setattr(finetuning, "loss_and_grads", interrupted)
     options = tiny_options(tmp_path, "classification")
     with pytest.raises(KeyboardInterrupt):
-        finetune(options)
+        finetune(options, progress=True)
+    assert "stopped after step 2; " in capsys.readouterr().err
     TASKS["classification"].model_class.from_pretrained(options.output)
     assert not (Path(options.output) / "scores.json").exists()
 

@@ -6,7 +6,6 @@ It imports no NumPy before it has said how many threads NumPy may use.
 from __future__ import annotations
 
 import argparse
-import sys
 from typing import Any
 
 from minineo.training.command import add_options, limit_threads
@@ -28,11 +27,7 @@ def finetune(arguments: argparse.Namespace) -> None:
     from minineo.commands import print_table
     from minineo.training import finetuning
 
-    try:
-        found = finetuning.finetune(options, progress=True)
-    except KeyboardInterrupt:
-        print(f"stopped; {options.output} holds what has been learned so far", file=sys.stderr)
-        raise
+    found = finetuning.finetune(options, progress=True)
     if found.scores:
         print_table(finetuning.table(found.scores), right=(1, 2))
     print(f"\n{found.steps} steps in {found.seconds:.0f} s, written to {options.output}")

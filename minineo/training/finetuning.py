@@ -86,6 +86,7 @@ def finetune(options: FinetuningOptions, progress: bool = False) -> Outcome:
     outcome = Outcome(scores, steps, time.perf_counter() - began)
     save(model, tokenizer, options)
     if steps < number_of_steps(options, rows):
+        say(f"stopped after step {steps}; {output} holds the model as it is", progress)
         raise KeyboardInterrupt
     if validation is not None:
         say("measuring the model after", progress)

@@ -146,31 +146,29 @@ def answers(documents: list[Document]) -> Iterator[tuple[Document, Example]]:
 
     {"question": 'Who said "..."?', "context": ..., "answers": {"text": [...], "answer_start": [...]}}
 
-    A context is a run of paragraphs of 40 to 100 words in which at least two speakers are named.
+    A context is the shortest run of paragraphs, from one of them on, in which two speakers are named; it has at most 60
+    words. Runs begin at each paragraph, so that the same speech comes first in one context and last in another.
     """
     for document in documents:
-        for context in contexts(document.paragraphs):
-            found = list(TAG.finditer(context))
-            if len({match[2] for match in found}) < 2:
-                continue
-            for match in found:
+        for context, tags in contexts(document.paragraphs):
+            for match in tags:
                 quote = " ".join(match[1].split()[:8])
                 if " " in quote and context.count(quote) == 1:
                     answer = {"text": [match[2]], "answer_start": [match.start(2)]}
                     yield document, {"question": f'Who said "{quote}"?', "context": context, "answers": answer}
 
 
-def contexts(paragraphs: list[str]) -> Iterator[str]:
-    """Runs of paragraphs, one after another, that are cut where they would have more than 100 words."""
-    run: list[str] = []
-    for paragraph in [*paragraphs, None]:
-        size = sum(len(p.split()) for p in run)
-        if paragraph is None or size + len(paragraph.split()) > 100:
-            if size >= 40:
-                yield "\n\n".join(run)
-            run = []
-        if paragraph is not None and len(paragraph.split()) <= 100:
-            run.append(paragraph)
+def contexts(paragraphs: list[str]) -> Iterator[tuple[str, list[re.Match[str]]]]:
+    """The contexts of a document, with the places in each where a speaker is named."""
+    for first in range(len(paragraphs)):
+        for last in range(first, len(paragraphs)):
+            context = "\n\n".join(paragraphs[first : last + 1])
+            tags = list(TAG.finditer(context))
+            if len(context.split()) > 60:
+                break
+            if len({match[2] for match in tags}) >= 2:
+                yield context, tags
+                break
 
 
 # -- files -------------------------------------------------------------------------------------------------------------

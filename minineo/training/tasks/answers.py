@@ -145,11 +145,16 @@ def scores(examples: Sequence[Example], predicted: Sequence[str]) -> Scores:
 
 
 def baselines(train: Sequence[Example], validation: Sequence[Example]) -> dict[str, Scores]:
-    """Scores to beat: the commonest answer to every question, and the commonest of those that stand in the context."""
+    """Scores to beat: the commonest answer to every question; of the answers in the context the commonest, or the last.
+
+    Answers are those of the training examples.
+    """
     counts = Counter(example["answers"]["text"][0] for example in train)
     ranked = [answer for answer, _ in counts.most_common()]
-    in_context = [next((a for a in ranked if a in example["context"]), ranked[0]) for example in validation]
+    inside = [[a for a in ranked if a in example["context"]] or ranked[:1] for example in validation]
+    last = [max(found, key=example["context"].rfind) for found, example in zip(inside, validation, strict=True)]
     return {
         "commonest answer": scores(validation, [ranked[0]] * len(validation)),
-        "commonest in the context": scores(validation, in_context),
+        "commonest in the context": scores(validation, [found[0] for found in inside]),
+        "last in the context": scores(validation, last),
     }
