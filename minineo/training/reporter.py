@@ -39,7 +39,9 @@ class Reporter:
         # disable=None: no bar where standard error is a file
         self.bar = tqdm(total=run.steps, initial=self.saved, unit="step", disable=None if progress else True)
         self.started = time.perf_counter() - run.position.seconds
-        self.last = (self.saved, run.position.seconds)  # step and time of the last line of the log
+        self.idle_until = time.perf_counter()  # the end of what was last done beside training
+        self.steps, self.seconds = 0, 0.0  # since the last line of the log: steps, and the time that they took
+        self.speed = 0.0  # tokens per second in them
 
     def __enter__(self) -> Self:
         return self
@@ -57,17 +59,21 @@ class Reporter:
     def step(self, found: Step) -> None:
         """Write down what is due after a step."""
         options, position = self.run.options, self.run.position
-        position.seconds = time.perf_counter() - self.started
-        self.bar.update()
+        now = time.perf_counter()
+        position.seconds = now - self.started
+        self.steps, self.seconds = self.steps + 1, self.seconds + now - self.idle_until
+        self.speed = self.steps * self.tokens_per_step / max(self.seconds, 1e-9)
         if self._due(options.log_every):
             self._log(found)
-        improved = (
-            self._evaluate() if self.run.corpus.validation is not None and self._due(options.eval_every) else False
-        )
+            self.steps, self.seconds = 0, 0.0
+        self.bar.set_postfix_str(f"loss {found.loss:.3f}, {self.speed:,.0f} tokens/s", refresh=False)
+        self.bar.update()
+        improved = self._due(options.eval_every) and self._evaluate()
         if self._due(options.sample_every):
             self._sample()
         if self._due(options.save_every) or improved:
             self.save()
+        self.idle_until = time.perf_counter()
 
     def save(self) -> None:
         """Write a checkpoint, unless the last one is of this step."""
@@ -89,25 +95,23 @@ class Reporter:
         return step % every == 0 or step == self.run.steps
 
     def _log(self, found: Step) -> None:
-        position, (last_step, last_seconds) = self.run.position, self.last
-        speed = (position.step - last_step) * self.tokens_per_step / max(position.seconds - last_seconds, 1e-9)
-        self.last = (position.step, position.seconds)
+        position = self.run.position
         record = {
             "step": position.step,
             "tokens": position.step * self.tokens_per_step,
             "loss": found.loss,
             "learning_rate": found.learning_rate,
             "gradient_norm": found.gradient_norm,
-            "tokens_per_second": round(speed, 1),
+            "tokens_per_second": round(self.speed, 1),
             "seconds": round(position.seconds, 3),
         }
         log.append_log(self.run.output, record)
-        self.bar.set_postfix_str(f"loss {found.loss:.3f}, {speed:,.0f} tokens/s", refresh=False)
 
     def _evaluate(self) -> bool:
-        """Measure the validation loss; is it the lowest so far?"""
+        """Measure the validation loss, if there is validation data; is it the lowest so far?"""
         run, position = self.run, self.run.position
-        assert run.corpus.validation is not None
+        if run.corpus.validation is None:
+            return False
         found = evaluate(run.model, run.corpus.validation, run.corpus.tokenizer, run.options.eval_windows, self.workers)
         record = {"step": position.step, "validation_loss": found.loss, "bits_per_byte": found.bits_per_byte}
         log.append_log(run.output, record)
