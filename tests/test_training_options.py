@@ -92,7 +92,7 @@ def test_a_value_that_no_run_can_have_is_named(name, value, words):
 def test_steps_and_epochs_exclude_each_other():
     with pytest.raises(ValueError, match="steps, epochs"):
         options_from(NEEDED | {"steps": 10, "epochs": 1})
-    with pytest.raises(ValueError, match="warmup_steps: received 10 for a run of 10 steps"):
+    with pytest.raises(ValueError, match="warmup_steps, hold_steps: received 10 and 0 for a run of 10 steps"):
         options_from(NEEDED | {"steps": 10, "warmup_steps": 10})
 
 
@@ -186,6 +186,12 @@ def test_the_command_line_wins_over_the_file(tmp_path, received):
     assert (options.num_layers, options.num_heads, options.learning_rate, resume) == (4, 2, 0.5, False)
 
 
+def test_a_length_in_epochs_wins_over_one_in_steps(tmp_path, received):
+    path = toml(tmp_path, '[data]\ntrain = "a.txt"\n[run]\nsteps = 9\n[output]\noutput = "out"\n')
+    assert main(["train", "--config", str(path), "--epochs", "2"]) == 0
+    assert (received[0][0].steps, received[0][0].epochs) == (None, 2.0)
+
+
 def test_every_option_can_be_given_on_the_command_line(received):
     values = {
         "train": ["a.txt", "b.txt"],
@@ -197,6 +203,7 @@ def test_every_option_can_be_given_on_the_command_line(received):
         "decay": "linear",
         "steps": 3,
         "warmup_steps": 1,
+        "hold_steps": 1,
         "gradient_checkpointing": True,
         "output": "out",
         "dtype": "float16",

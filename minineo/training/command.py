@@ -40,9 +40,9 @@ def train(arguments: argparse.Namespace) -> None:
     """Train a language model."""
     given = {name: value for name, value in vars(arguments).items() if name in FIELDS}
     if arguments.config is not None:
-        given = read_toml(arguments.config) | given
+        given = _over(read_toml(arguments.config), given)
     if arguments.resume:
-        given = _stored_options(given) | given
+        given = _over(_stored_options(given), given)
     options = options_from(given)
     limit_threads(options.workers)
 
@@ -65,10 +65,14 @@ def _stored_options(given: dict[str, Any]) -> dict[str, Any]:
     """The options that a run was begun with, so that they need not be given again."""
     if "output" not in given:
         raise ValueError("--resume: pass the --output of the run to continue.")
-    stored = stored_options(Path(given["output"]))
-    if given.get("steps") is not None or given.get("epochs") is not None:
-        stored |= {"steps": None, "epochs": None}  # whichever was given then
-    return stored
+    return stored_options(Path(given["output"]))
+
+
+def _over(options: dict[str, Any], winning: dict[str, Any]) -> dict[str, Any]:
+    """The options, where others do not replace them; a length replaces any length, be it in steps or in epochs."""
+    if "steps" in winning or "epochs" in winning:
+        options = {name: value for name, value in options.items() if name not in ("steps", "epochs")}
+    return options | winning
 
 
 def _kind(kind: Any) -> dict[str, Any]:
