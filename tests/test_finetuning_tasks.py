@@ -289,6 +289,12 @@ def test_the_best_span_is_the_best_of_all(T, seed, data):
     assert answers.best_span(starts, ends, allowed) == max(possible)[1:]
 
 
+def test_an_answer_has_sixteen_tokens_at_most():
+    starts, ends = np.zeros(20), np.zeros(20)
+    starts[2], ends[17], ends[18] = 5.0, 5.0, 9.0
+    assert answers.best_span(starts, ends, range(20)) == (2, 17)
+
+
 def test_an_answer_is_a_piece_of_the_context(folder):
     model, tokenizer = model_for("answers", folder)
     for example, answer in zip(

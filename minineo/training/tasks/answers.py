@@ -119,7 +119,7 @@ def predict(model: Model, tokenizer: GPT2Tokenizer, examples: Sequence[Example],
 def best_span(start_logits: Array, end_logits: Array, allowed: Sequence[int]) -> tuple[int, int]:
     """First and last position of the likeliest answer: the largest sum of their logits, both (T,).
 
-    All positions of an answer are `allowed`, and it has at most LONGEST_ANSWER of them.
+    It begins and ends at `allowed` positions, and has at most LONGEST_ANSWER of them.
     """
     scores = start_logits[:, None] + end_logits[None, :]
     positions = np.arange(len(start_logits))
