@@ -138,6 +138,18 @@ def test_a_run_that_is_killed_while_it_writes_a_checkpoint_resumes(whole, tmp_pa
     assert not [name for name in names if name.endswith(".tmp")]
 
 
+def test_what_was_left_unfinished_is_removed_and_nothing_else(tmp_path):
+    for name in ("checkpoints/.step-00000005.0a1b2c3d.tmp/config.json", "data/.train.npy.0a1b2c3d.tmp"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_text("half")
+    others = ["checkpoints/step-00000005", "data/train.npy", ".mine.tmp", "data/.mine.tmp", "checkpoints/.mine"]
+    for name in [".model.safetensors.0a1b2c3d.tmp", *others]:
+        (tmp_path / name).write_text("x")
+    checkpoint_files.remove_unfinished(tmp_path)
+    left = [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()]
+    assert sorted(left) == sorted(others)
+
+
 @pytest.fixture
 def stopped(tmp_path, monkeypatch):
     """The options of a run that stopped after 12 of its 20 steps."""

@@ -251,6 +251,7 @@ def test_without_matplotlib_a_line_says_how_to_get_the_picture(tmp_path, monkeyp
         ({"sample_prompts": ["x" * 40]}, "expected fewer than max_position_embeddings, which is 16"),
         ({"output": "train.txt"}, "is a file, expected a directory"),
         ({"output": "model"}, "holds a model, which would be overwritten"),
+        ({"output": "mine"}, "samples.txt is of no training run, and would be overwritten"),
     ],
 )
 def test_what_cannot_be_is_said_before_the_first_step(tmp_path, monkeypatch, changed, words):
@@ -263,6 +264,8 @@ def test_what_cannot_be_is_said_before_the_first_step(tmp_path, monkeypatch, cha
         GPT2Tokenizer.train([text * 9], vocab_size=260, progress=False).save_pretrained(name)
     write_token_file("train.txt", GPT2Tokenizer.from_pretrained("other"), "tokens.npy", progress=False)
     tiny(GPTNeoForCausalLM).save_pretrained("model")
+    Path("mine").mkdir()
+    Path("mine/samples.txt").write_text("of cloth\n")
     before = sorted(os.listdir("model"))
     options = tiny_options(tmp_path, **changed)
     with pytest.raises((ValueError, OSError), match=words):

@@ -17,7 +17,11 @@ from minineo.json_file import read_json_object
 FOLDER = "checkpoints"
 TRAINING_FILE = "training.json"
 FINISHED = re.compile(r"step-(\d+)")
-UNFINISHED = re.compile(r"\.step-\d+\.[0-9a-f]+\.tmp")
+UNFINISHED = {
+    FOLDER: re.compile(r"\.step-\d+\.[0-9a-f]+\.tmp"),
+    "data": re.compile(r"\.(train|validation)\.npy\.[0-9a-f]+\.tmp"),
+    ".": re.compile(r"\.model\.safetensors\.[0-9a-f]+\.tmp"),
+}
 
 
 def directory_of(output: Path, step: int) -> Path:
@@ -45,11 +49,14 @@ def remove_old(output: Path, keep: int, best_step: int | None) -> None:
 
 
 def remove_unfinished(output: Path) -> None:
-    """Remove what processes left that were killed while they wrote or removed a checkpoint."""
-    folder = output / FOLDER
-    for path in list(folder.iterdir()) if folder.is_dir() else []:
-        if UNFINISHED.fullmatch(path.name):
-            shutil.rmtree(path, ignore_errors=True)
+    """Remove what processes left that were killed while they wrote or removed a checkpoint, a token file or weights."""
+    for folder, name in UNFINISHED.items():
+        for path in list((output / folder).iterdir()) if (output / folder).is_dir() else []:
+            if name.fullmatch(path.name):
+                if path.is_dir():
+                    shutil.rmtree(path, ignore_errors=True)
+                else:
+                    path.unlink(missing_ok=True)
 
 
 def stored_options(output: Path) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import Any
 
 LOG_FILE = "log.jsonl"
 SAMPLES_FILE = "samples.txt"
-GROWING = (LOG_FILE, SAMPLES_FILE)
+GROWING = {LOG_FILE: b'{"step": ', SAMPLES_FILE: b"=== step "}  # and how each of them begins
 
 
 def append_log(output: Path, record: Mapping[str, Any]) -> None:
@@ -30,6 +30,20 @@ def append_sample(output: Path, step: int, text: str) -> None:
 def read_log(output: Path) -> list[dict[str, Any]]:
     """All lines of the log."""
     return [json.loads(line) for line in (output / LOG_FILE).read_text(encoding="utf-8").splitlines()]
+
+
+def check_files(output: Path) -> None:
+    """Raise where a file of the user's has the name of one that a run writes.
+
+    Raises:
+        FileExistsError: naming it.
+    """
+    for name, beginning in GROWING.items():
+        path = output / name
+        if path.exists() and path.read_bytes()[: len(beginning)] not in (b"", beginning):
+            raise FileExistsError(
+                f"output: {path} is of no training run, and would be overwritten. Move it away first."
+            )
 
 
 def file_sizes(output: Path) -> dict[str, int]:

@@ -153,6 +153,7 @@ def check_output(output: Path) -> None:
         )
     if (output / "config.json").exists():
         raise FileExistsError(f"output: {output} holds a model, which would be overwritten. Choose another --output.")
+    log.check_files(output)
     output.mkdir(parents=True, exist_ok=True)
     checkpoint_files.remove_unfinished(output)
 
