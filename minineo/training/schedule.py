@@ -26,14 +26,14 @@ def learning_rate(
     """Learning rate of one step, counted from 0, of a run of `steps` steps.
 
     Step 0 of `warmup` steps gets peak / warmup, each next one as much more, the last one the peak; without a warm-up
-    step 0 gets the peak. So do `hold` steps more. Then the rate falls to `floor` times the peak, which the last step of
-    the run gets, or stays at the peak where decay is "constant". (The averages that AdamW divides by know little at
-    first; a small step does less harm then.)
+    step 0 gets the peak. So do `hold` steps more. Then the rate falls towards `floor` times the peak, which the step
+    after the last one would get, or stays at the peak where decay is "constant". (The averages that AdamW divides by
+    know little at first; a small step does less harm then.)
 
     >>> [learning_rate(step, 8, 1.0, warmup=4, decay="linear", floor=0.5) for step in range(8)]
-    [0.25, 0.5, 0.75, 1.0, 0.875, 0.75, 0.625, 0.5]
+    [0.25, 0.5, 0.75, 1.0, 0.9, 0.8, 0.7, 0.6]
     >>> [learning_rate(step, 6, 1.0, warmup=2, decay="linear", hold=2) for step in range(6)]
-    [0.5, 1.0, 1.0, 1.0, 0.5, 0.0]
+    [0.5, 1.0, 1.0, 1.0, 0.6666666666666667, 0.33333333333333337]
 
     Raises:
         ValueError: the step is not one of the run's, warm-up and hold take it all, or peak or floor cannot be.
@@ -57,6 +57,6 @@ def learning_rate(
     top = max(warmup - 1, 0) + hold  # the last step that gets the peak
     if decay == "constant" or step <= top:
         return peak
-    progress = (step - top) / (steps - 1 - top)
+    progress = (step - top) / (steps - top)
     left = 1.0 - progress if decay == "linear" else 0.5 * (1.0 + math.cos(math.pi * progress))
     return peak * (floor + (1.0 - floor) * left)

@@ -23,6 +23,7 @@ from minineo.layers.dropout import DropoutMasks, Masks, no_masks
 from minineo.model.block import Params
 from minineo.model.heads_backward import add_gradients
 from minineo.model.names import BASE_PREFIX
+from minineo.training.distributed import share
 
 
 class TrainingStep:
@@ -67,12 +68,14 @@ class TrainingStep:
         """
         counted = int(np.count_nonzero(windows[:, 1:] != -100))
         workers = min(len(self.workspaces), len(windows))
-        edges = [len(windows) * i // workers for i in range(workers + 1)]
+        parts = [share(len(windows), part, workers) for part in range(workers)]
         shares = [
-            self.threads.submit(self._share, windows[a:b], step, first_row + a, counted, workspace)
-            for a, b, workspace in zip(edges[:-1], edges[1:], self.workspaces, strict=False)
+            self.threads.submit(
+                self._share, windows[rows.start : rows.stop], step, first_row + rows.start, counted, space
+            )
+            for rows, space in zip(parts, self.workspaces, strict=False)
         ]
-        return _sum([share.result() for share in shares])
+        return _sum([found.result() for found in shares])
 
     def _share(
         self, windows: Array, step: int, first_row: int, counted: int, workspace: Workspace
