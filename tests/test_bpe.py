@@ -24,13 +24,13 @@ from minineo.tokenizer.pretokenize import (
     token_to_bytes,
 )
 
-ASSETS = Path(__file__).parents[1] / "minineo" / "assets"
+VOCABULARY = Path(__file__).parent / "data" / "vocabulary"
 SCRIPTS = Path(__file__).parent / "data" / "scripts.txt"
 
 
 @pytest.fixture(scope="module")
 def encoder() -> BytePairEncoder:
-    return BytePairEncoder(read_vocab(ASSETS / "vocab.json"), read_merges(ASSETS / "merges.txt"))
+    return BytePairEncoder(read_vocab(VOCABULARY / "vocab.json"), read_merges(VOCABULARY / "merges.txt"))
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ def test_a_million_characters_without_a_break(encoder: BytePairEncoder, unit: st
     begin = time.process_time()
     ids = encoder.encode(text)
     seconds = time.process_time() - begin
-    tokens = {index: token for token, index in read_vocab(ASSETS / "vocab.json").items()}
+    tokens = {index: token for token, index in read_vocab(VOCABULARY / "vocab.json").items()}
     assert b"".join(token_to_bytes(tokens[index]) for index in ids) == text.encode()
     assert seconds < 60  # some seconds; by repeated scans it would be hours
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from minineo.tokenizer import AddedToken, GPT2Tokenizer, learn_bpe
 
-ASSETS = Path(__file__).parents[1] / "minineo" / "assets"
+VOCABULARY = Path(__file__).parent / "data" / "vocabulary"
 TEXT = "The king's <|endoftext|> naïve 日本 🙂 [PAD]<a>  end "
 TINY = {"a": 0, "b": 1, "ab": 2, "<|endoftext|>": 3}
 
@@ -42,7 +42,9 @@ def tokenizer_json(**changes: object) -> dict:
 
 
 def changed_tokenizer() -> GPT2Tokenizer:
-    tokenizer = GPT2Tokenizer.from_pretrained(ASSETS, add_prefix_space=True, add_bos_token=True, padding_side="left")
+    tokenizer = GPT2Tokenizer.from_pretrained(
+        VOCABULARY, add_prefix_space=True, add_bos_token=True, padding_side="left"
+    )
     tokenizer.add_special_tokens({"pad_token": "[PAD]", "extra_special_tokens": ["<a>"]})
     tokenizer.add_tokens([AddedToken("日本", lstrip=True), "new token"])
     tokenizer.model_max_length = 99
@@ -52,7 +54,7 @@ def changed_tokenizer() -> GPT2Tokenizer:
 @pytest.mark.parametrize("left_out", [[], ["tokenizer.json"], ["vocab.json", "merges.txt", "special_tokens_map.json"]])
 def test_what_is_saved_is_read(tmp_path: Path, left_out: list[str]) -> None:
     """Without tokenizer.json, the tokens added later are lost: vocab.json and merges.txt have no place for them."""
-    tokenizer = changed_tokenizer() if "tokenizer.json" not in left_out else GPT2Tokenizer.from_pretrained(ASSETS)
+    tokenizer = changed_tokenizer() if "tokenizer.json" not in left_out else GPT2Tokenizer.from_pretrained(VOCABULARY)
     paths = tokenizer.save_pretrained(tmp_path / "new" / "folder")
     assert {Path(path).name for path in paths} == {
         "tokenizer.json",
@@ -82,7 +84,7 @@ def test_unknown_settings_are_kept(tmp_path: Path) -> None:
 
 def test_vocabulary_and_merges_alone(tmp_path: Path) -> None:
     for name in ("vocab.json", "merges.txt"):
-        shutil.copy(ASSETS / name, tmp_path)
+        shutil.copy(VOCABULARY / name, tmp_path)
     tokenizer = GPT2Tokenizer.from_pretrained(tmp_path)
     assert tokenizer.eos_token_id == 4095
     assert tokenizer.model_max_length > 10**20
@@ -142,10 +144,10 @@ def test_added_tokens_in_the_configuration(tmp_path: Path) -> None:
 
 
 def test_arguments_override_files(tmp_path: Path) -> None:
-    tokenizer = GPT2Tokenizer.from_pretrained(ASSETS, pad_token="[PAD]", model_max_length=7, errors="strict")
+    tokenizer = GPT2Tokenizer.from_pretrained(VOCABULARY, pad_token="[PAD]", model_max_length=7, errors="strict")
     assert (tokenizer.pad_token_id, tokenizer.model_max_length, tokenizer.errors) == (4096, 7, "strict")
     with pytest.raises(TypeError, match=r"unknown argument pad_tokn; there are .*pad_token"):
-        GPT2Tokenizer.from_pretrained(ASSETS, pad_tokn="[PAD]")
+        GPT2Tokenizer.from_pretrained(VOCABULARY, pad_tokn="[PAD]")
 
 
 GOOD = {"vocab_json": TINY, "merges_txt": "#version: 0.2\na b\n"}
@@ -251,7 +253,7 @@ def test_settings_do_not_replace_the_vocabulary(tmp_path: Path) -> None:
 
 def test_arguments_that_are_wrong_are_not_blamed_on_the_files(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match="must be a string or an AddedToken, not 5"):
-        GPT2Tokenizer.from_pretrained(ASSETS, pad_token=5)
+        GPT2Tokenizer.from_pretrained(VOCABULARY, pad_token=5)
     with pytest.raises(ValueError, match=r"errors must be one of replace, strict, .*, not 'bogus'"):
         GPT2Tokenizer({"a": 0}, [], errors="bogus")
 
@@ -344,7 +346,7 @@ def test_paths_that_are_no_directory(tmp_path: Path) -> None:
         GPT2Tokenizer.from_pretrained(tmp_path / "nowhere")
     (tmp_path / "file").touch()
     with pytest.raises(NotADirectoryError, match="it is a file"):
-        GPT2Tokenizer.from_pretrained(ASSETS).save_pretrained(tmp_path / "file")
+        GPT2Tokenizer.from_pretrained(VOCABULARY).save_pretrained(tmp_path / "file")
 
 
 def test_text_that_is_not_utf8(tmp_path: Path) -> None:

@@ -11,13 +11,13 @@ import pytest
 from minineo.tokenizer import GPT2Tokenizer, StreamDecoder
 from minineo.tokenizer.pretokenize import pretokenize
 
-ASSETS = Path(__file__).parents[1] / "minineo" / "assets"
+VOCABULARY = Path(__file__).parent / "data" / "vocabulary"
 END = 4095
 
 
 @pytest.fixture
 def tokenizer() -> GPT2Tokenizer:
-    return GPT2Tokenizer.from_pretrained(ASSETS)
+    return GPT2Tokenizer.from_pretrained(VOCABULARY)
 
 
 def test_contractions_have_no_typo() -> None:

@@ -1,4 +1,4 @@
-"""The tokenizer against tiktoken, tokenizers and transformers, with GPT-2's vocabulary and with the bundled one."""
+"""The tokenizer against tiktoken, tokenizers and transformers, with GPT-2's vocabulary and with one of 4,096 tokens."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from minineo.tokenizer.pretokenize import bytes_to_token, pretokenize
 
 pytestmark = pytest.mark.oracle
 
-ASSETS = Path(__file__).parents[1] / "minineo" / "assets"
+VOCABULARY = Path(__file__).parent / "data" / "vocabulary"
 SCRIPTS = Path(__file__).parent / "data" / "scripts.txt"
 GPT2_PATTERN = r"""'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"""
 
@@ -213,8 +213,8 @@ PIECES += [
 
 
 def load_both(**arguments: Any) -> tuple[Any, GPT2Tokenizer]:
-    theirs = require("transformers").GPT2Tokenizer.from_pretrained(ASSETS, **arguments)
-    return theirs, GPT2Tokenizer.from_pretrained(ASSETS, **arguments)
+    theirs = require("transformers").GPT2Tokenizer.from_pretrained(VOCABULARY, **arguments)
+    return theirs, GPT2Tokenizer.from_pretrained(VOCABULARY, **arguments)
 
 
 def draw_text(generator: random.Random) -> str:

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from minineo.tokenizer import GPT2Tokenizer, StreamDecoder
 
-ASSETS = Path(__file__).parents[1] / "minineo" / "assets"
-tokenizer = GPT2Tokenizer.from_pretrained(ASSETS)
+VOCABULARY = Path(__file__).parent / "data" / "vocabulary"
+tokenizer = GPT2Tokenizer.from_pretrained(VOCABULARY)
 END = 4095
 
 

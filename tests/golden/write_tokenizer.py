@@ -12,12 +12,12 @@ from pathlib import Path
 from tokenizers import ByteLevelBPETokenizer
 
 HERE = Path(__file__).parent
-ASSETS = HERE.parents[1] / "minineo" / "assets"
+VOCABULARY = HERE.parent / "data" / "vocabulary"
 
 
 def main() -> None:
     text = (HERE.parent / "data" / "scripts.txt").read_bytes().decode()
-    tokenizer = ByteLevelBPETokenizer(str(ASSETS / "vocab.json"), str(ASSETS / "merges.txt"))
+    tokenizer = ByteLevelBPETokenizer(str(VOCABULARY / "vocab.json"), str(VOCABULARY / "merges.txt"))
     trained = ByteLevelBPETokenizer()
     trained.train_from_iterator(
         text.split("\n"), vocab_size=600, min_frequency=2, special_tokens=["<|endoftext|>"], show_progress=False
