@@ -165,7 +165,8 @@ def test_other_errors():
 def test_left_padding(pair):
     _, tokenizer = pair
     ids, mask = left_padded([[1, 2, 3], [4]], tokenizer)
-    assert ids.tolist() == [[1, 2, 3], [4095, 4095, 4]]
+    end = tokenizer.eos_token_id
+    assert ids.tolist() == [[1, 2, 3], [end, end, 4]]
     assert mask.tolist() == [[1, 1, 1], [0, 0, 1]]
 
 

@@ -1,6 +1,6 @@
 """Write what `tokenizers` says about tests/data/scripts.txt, for tests/test_bpe.py and tests/test_tokenizer_learn.py.
 
-Run it as `python tests/golden/write_tokenizer.py`. `lines` and `whole`: ids with the bundled vocabulary, line by line
+Run it as `python tests/golden/write_tokenizer.py`. `lines` and `whole`: ids with tests/data/vocabulary, line by line
 and of the file at once; `merges`: what its trainer learns on the lines, 600 tokens with one special token.
 """
 
