@@ -12,6 +12,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from difflib import get_close_matches
 from typing import Any, NoReturn
 
@@ -65,7 +66,8 @@ def _prepare_streams() -> None:
 
 
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
-    print(f"minineo: warning: {message}", file=sys.stderr)
+    with suppress(OSError):  # nobody may be there to read it
+        print(f"minineo: warning: {message}", file=sys.stderr)
 
 
 class _Parser(argparse.ArgumentParser):

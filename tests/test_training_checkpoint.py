@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 import subprocess
@@ -187,13 +188,43 @@ def test_a_damaged_checkpoint_is_passed_over(stopped):
             assert newest_checkpoint(folder).position.step == 10
 
 
+def damage(checkpoint: Path) -> None:
+    path = checkpoint / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:100])
+
+
+def test_a_damaged_checkpoint_is_replaced_when_its_step_is_made_again(stopped):
+    output = Path(stopped.output)
+    damage(checkpoints(output)[12])
+    longer = dataclasses.replace(stopped, save_every=6, keep_checkpoints=9)
+    with pytest.warns(UserWarning, match="step-00000012 is damaged"):
+        loop.train(longer, resume=True)
+    assert list(checkpoints(output)) == [8, 10, 12, 16, 18, 20]
+    assert everything_learned(stopped, 12)
+
+
+def test_a_damaged_best_checkpoint_leaves_the_last_model(tmp_path, monkeypatch):
+    losses = iter([1.0, 2.0, 3.0])
+    monkeypatch.setattr(
+        "minineo.training.reporter.evaluate", lambda *_: type("Found", (), {"loss": next(losses), "bits_per_byte": 1.0})
+    )
+    options = tiny_options(tmp_path)
+    interrupted_at(12, options, monkeypatch)
+    damage(checkpoints(Path(options.output))[8])
+    with pytest.warns(UserWarning, match="step-00000008, the best one, is damaged"):
+        loop.train(options, resume=True)
+    last = everything_learned(options, 20)
+    exported = minineo.load(options.output)[0].params
+    assert_identical({name: last[name] for name in exported}, exported)
+
+
 @pytest.mark.parametrize(
     ("changed", "words"),
     [
         ({"hidden_size": 32}, "another configuration: hidden_size is 16 there, and 32 was asked for"),
         ({"seed": 6}, "seed is 5 there, and 6"),
         ({"optimizer": "sgd"}, "optimizer is 'adamw' there, and 'sgd'"),
-        ({"learning_rate": 0.02}, "learning_rate is 0.01 there"),
+        ({"weight_decay": 0.02}, "weight_decay is 0.1 there"),
         ({"attention_types": [[["global"], 2]]}, "attention_types is None there"),
         ({"steps": 11}, "steps: received 11, but .* has made 12"),
     ],
@@ -234,7 +265,7 @@ def test_a_checkpoint_of_another_vocabulary_is_not_resumed(stopped, tmp_path):
 
 
 def test_a_run_may_go_on_for_longer_than_was_planned(stopped, tmp_path):
-    with pytest.warns(UserWarning, match="the learning rate follows"):
+    with pytest.warns(UserWarning, match="steps: not what the run was begun with"):
         loop.train(tiny_options(tmp_path, steps=25), resume=True)
     assert max(checkpoints(Path(stopped.output))) == 25
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
-import os
 import signal
 import subprocess
 import sys
@@ -25,10 +25,12 @@ from minineo.cli import main
 from minineo.scoring import score
 from minineo.tokenizer import GPT2Tokenizer
 from minineo.training import loop, run
+from minineo.training.checkpoint import read_checkpoint
 from minineo.training.checkpoint_files import checkpoints
 from minineo.training.data import open_token_file, write_token_file
 from minineo.training.evaluation import evaluate
 from minineo.training.log import LOG_FILE, SAMPLES_FILE, read_log
+from minineo.training.output_directory import held
 from minineo.training.plots import PICTURE_FILE
 from minineo.training.step import TrainingStep
 
@@ -62,7 +64,9 @@ def test_what_the_log_says(finished):
     assert [line["step"] for line in steps] == list(range(3, 61, 3))
     assert [line["tokens"] for line in steps] == [step * 6 * 16 for step in range(3, 61, 3)]
     assert [line["learning_rate"] for line in steps[:2]] == pytest.approx([0.01, 0.01], rel=0.01)
-    assert steps[-1]["learning_rate"] == pytest.approx(0.01 * (1.0 - math.cos(math.pi / 58)) / 2.0)  # 58 steps of a cosine
+    assert steps[-1]["learning_rate"] == pytest.approx(
+        0.01 * (1.0 - math.cos(math.pi / 58)) / 2.0
+    )  # 58 steps of a cosine
     assert all(line["gradient_norm"] > 0.0 and line["tokens_per_second"] > 0.0 for line in steps)
     assert [line["seconds"] for line in steps] == sorted(line["seconds"] for line in steps)
     measured = [line for line in lines if "validation_loss" in line]
@@ -198,7 +202,7 @@ def test_a_loss_that_is_no_number_stops_the_run(tmp_path, monkeypatch):
 
     monkeypatch.setattr(loop, "training_step", training_step)
     with pytest.raises(
-        FloatingPointError, match=r"step 13: the loss is nan.* at a learning rate of 0.00\d+. Try a lower"
+        FloatingPointError, match=r"after 12 steps the loss is nan.* at a learning rate of 0.00\d+. .* a lower learning"
     ):
         loop.train(options)
     assert list(checkpoints(Path(options.output))) == [8, 10]
@@ -206,6 +210,40 @@ def test_a_loss_that_is_no_number_stops_the_run(tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "training_step", original)
     loop.train(options, resume=True)
     assert np.isfinite(read_log(Path(options.output))[-1]["validation_loss"])
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # of the overflow
+@pytest.mark.parametrize("due", ["save_every", "eval_every", "sample_every"])
+def test_parameters_that_an_update_ruined_are_never_written(tmp_path, due):
+    later = {"save_every": 1000, "eval_every": 1000, "sample_every": 1000}
+    options = tiny_options(tmp_path, learning_rate=1e38, warmup_steps=0, log_every=1, **(later | {due: 1}))
+    with pytest.raises(FloatingPointError, match=r"after 1 steps .* holds numbers that are infinite or none"):
+        loop.train(options)
+    assert not checkpoints(Path(options.output))
+    assert "validation_loss" not in str(read_log(Path(options.output)))
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_a_run_that_diverges_goes_on_with_a_lower_learning_rate(tmp_path):
+    options = tiny_options(tmp_path, steps=10, warmup_steps=0, save_every=5)
+    loop.train(tiny_options(tmp_path, steps=5, warmup_steps=0, save_every=5))
+    fast = dataclasses.replace(options, learning_rate=1e38)
+    with pytest.warns(UserWarning, match="steps, learning_rate: not what"), pytest.raises(FloatingPointError):
+        loop.train(fast, resume=True)
+    with pytest.warns(UserWarning, match="steps, warmup_steps, max_grad_norm: not what"):
+        loop.train(dataclasses.replace(options, warmup_steps=2, max_grad_norm=0.5), resume=True)
+    assert max(checkpoints(Path(options.output))) == 10
+
+
+def test_a_loss_that_is_no_number_is_not_the_lowest(tmp_path, monkeypatch):
+    losses = iter([math.nan, 3.0, math.nan])
+    monkeypatch.setattr(
+        "minineo.training.reporter.evaluate", lambda *_: type("Found", (), {"loss": next(losses), "bits_per_byte": 1.0})
+    )
+    options = tiny_options(tmp_path, steps=6, eval_every=2)
+    loop.train(options)
+    position = read_checkpoint(checkpoints(Path(options.output))[6]).position
+    assert (position.best_step, position.best_loss) == (4, 3.0)
 
 
 def test_epochs_are_passes_over_the_tokens(tmp_path):
@@ -246,35 +284,70 @@ def test_without_matplotlib_a_line_says_how_to_get_the_picture(tmp_path, monkeyp
         ({"tokenizer": "no-such-folder"}, "no-such-folder"),
         ({"validation": "nothing.txt"}, "nothing.txt"),
         ({"validation": "blank.txt"}, "no text in blank.txt"),
-        ({"warmup_steps": 3000, "steps": None}, "warmup"),
+        ({"validation": "letters.txt"}, "none to predict but the ends"),
+        ({"warmup_steps": 3000, "steps": None}, "warmup_steps, hold_steps: received 3000 and 0 for a run of .* steps"),
         ({"activation_function": "sine"}, "sine"),
         ({"sample_prompts": ["x" * 40]}, "expected fewer than max_position_embeddings, which is 16"),
         ({"output": "train.txt"}, "is a file, expected a directory"),
         ({"output": "model"}, "holds a model, which would be overwritten"),
         ({"output": "mine"}, "samples.txt is of no training run, and would be overwritten"),
+        ({"output": "train.txt/deep/out"}, "train.txt is a file, expected a directory"),
+        ({"train": "texts", "output": "texts/out"}, "texts/out is part of texts, and train reads all .txt files"),
+        ({"validation": "texts", "output": "texts"}, "is part of texts, and validation reads"),
     ],
 )
 def test_what_cannot_be_is_said_before_the_first_step(tmp_path, monkeypatch, changed, words):
     monkeypatch.chdir(tmp_path)
     options = tiny_options(tmp_path)
-    contents = {"empty": b"", "tiny": b"ab ab ab ab ab ab", "blank": b"\n \n" * 20, "latin1": b"\xe4" * 200}
+    contents = {
+        "empty": b"",
+        "letters": b"a",
+        "tiny": b"ab ab ab ab ab ab",
+        "blank": b"\n \n" * 20,
+        "latin1": b"\xe4" * 200,
+    }
     for name, content in contents.items():
         Path(f"{name}.txt").write_bytes(content)
     for name, text in (("tokenizer", "abc"), ("other", "abd")):
         GPT2Tokenizer.train([text * 9], vocab_size=260, progress=False).save_pretrained(name)
     write_token_file("train.txt", GPT2Tokenizer.from_pretrained("other"), "tokens.npy", progress=False)
     tiny(GPTNeoForCausalLM).save_pretrained("model")
+    Path("texts").mkdir()
+    write_text(Path("texts/a.txt"), 400)
     Path("mine").mkdir()
     Path("mine/samples.txt").write_text("of cloth\n")
-    before = sorted(os.listdir("model"))
+    before = sorted(tmp_path.rglob("*"))
     options = tiny_options(tmp_path, **changed)
     with pytest.raises((ValueError, OSError), match=words):
         loop.train(options)
-    assert sorted(os.listdir("model")) == before
-    left = [
-        path for path in Path("out").rglob("*") if path.is_file() and path.name not in ("train.npy", "validation.npy")
-    ]
-    assert not left
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    "name", ["vocab.json", "merges.txt", "model.safetensors", "loss.png", "data/train.npy", "data/validation.npy"]
+)
+def test_files_of_the_users_are_not_overwritten(tmp_path, name):
+    options = tiny_options(tmp_path)
+    path = Path(options.output) / name
+    path.parent.mkdir(parents=True)
+    np.save(path.with_suffix(".npy"), np.arange(3.0))
+    path.with_suffix(".npy").rename(path)
+    before = path.read_bytes()
+    with pytest.raises(FileExistsError, match=f"{path.name} would be overwritten"):
+        loop.train(options)
+    assert path.read_bytes() == before
+    assert [found for found in Path(options.output).rglob("*") if found.is_file()] == [path]
+
+
+def test_a_directory_holds_one_run_at_a_time(tmp_path):
+    pytest.importorskip("fcntl")
+    options = tiny_options(tmp_path, steps=2)
+    with held(Path(options.output)):
+        for resume in (False, True):
+            with pytest.raises(BlockingIOError, match="another run is writing to"):
+                loop.train(options, resume=resume)
+    assert not Path(options.output).exists()  # nothing was written
+    loop.train(options)
 
 
 def test_a_run_is_not_begun_where_another_is(finished):
@@ -328,6 +401,18 @@ def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path):
         warnings.simplefilter("ignore")  # of the learning rate, which follows the new length
         assert main(["train", "--resume", "--output", str(output), "--steps", str(step + 2)]) == 0
     assert max(checkpoints(output)) == step + 2
+
+
+def test_a_closed_standard_error_does_not_stop_a_run(tmp_path):
+    text, output = write_text(tmp_path / "text.txt", 400), tmp_path / "out"
+    arguments = ["--train", str(text), "--validation", str(text), "--output", str(output), "--steps", "6", *SMALL]
+    command = [sys.executable, "-m", "minineo", "train", *arguments, "--eval-every", "1"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, encoding="utf-8") as process:
+        assert process.stderr is not None
+        process.stderr.close()
+        assert process.wait(timeout=100) == 0
+    assert max(checkpoints(output)) == 6
+    assert (output / "model.safetensors").exists()
 
 
 def test_a_second_ctrl_c_ends_at_once():

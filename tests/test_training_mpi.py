@@ -15,7 +15,7 @@ from training_runs import everything_learned, tiny_options
 
 from minineo.training import loop
 from minineo.training.checkpoint_files import checkpoints
-from minineo.training.distributed import Alone, join, share
+from minineo.training.distributed import LAUNCHED, SIZES, Alone, join, share
 from minineo.training.log import read_log
 from minineo.training.options import usable_cores
 
@@ -124,10 +124,34 @@ def test_what_is_wrong_for_all_is_said_once(tmp_path):
 
 
 def test_mpiexec_without_mpi4py_says_what_to_install(monkeypatch):
+    for name in SIZES:
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("PMI_RANK", "0")
     monkeypatch.setitem(sys.modules, "mpi4py", None)
     with pytest.raises(ImportError, match=r"minineo\[mpi\]"):
         join()
+
+
+@pytest.mark.parametrize(
+    ("environment", "is_alone"),
+    [
+        ({"PMI_RANK": "0", "PMI_SIZE": "1"}, True),
+        ({"PMIX_RANK": "0", "SLURM_STEP_NUM_TASKS": "1"}, True),
+        ({"PMI_RANK": "0", "PMI_SIZE": "2"}, False),
+        ({"PMI_RANK": "0", "PMI_SIZE": "1", "OMPI_COMM_WORLD_RANK": "0", "OMPI_COMM_WORLD_SIZE": "2"}, False),
+    ],
+)
+def test_the_only_process_needs_no_mpi4py(monkeypatch, environment, is_alone):
+    for name in (*LAUNCHED, *SIZES):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setitem(sys.modules, "mpi4py", None)
+    if is_alone:
+        assert type(join()) is Alone
+    else:
+        with pytest.raises(ImportError, match=r"minineo\[mpi\]"):
+            join()
 
 
 def test_without_mpiexec_a_process_is_alone(monkeypatch):

@@ -78,7 +78,12 @@ def test_decays_are_those_of_the_schedule():
         ("decay", "step", "cosine, linear, constant"),
         ("dtype", "bfloat16", "float32, float16"),
         ("device", "tpu", "cpu"),
+        ("seed", 1 << 64, "expected a number below"),
+        ("max_grad_norm", float("nan"), "inf shortens nothing"),
         ("train", [], "train: received nothing"),
+        ("train", "", "train: received an empty name"),
+        ("validation", ["a.txt", ""], "validation: received an empty name"),
+        ("tokenizer", "", "tokenizer: received an empty name"),
         ("train", [3], "expected a text or a list of texts"),
         ("output", "", "output: received nothing"),
     ],
@@ -87,6 +92,10 @@ def test_a_value_that_no_run_can_have_is_named(name, value, words):
     with pytest.raises((ValueError, TypeError), match=words) as raised:
         options_from(NEEDED | {name: value})
     assert name in str(raised.value) or words in str(raised.value)
+
+
+def test_gradients_need_not_be_clipped():
+    assert options_from(NEEDED | {"max_grad_norm": float("inf")}).max_grad_norm == float("inf")
 
 
 def test_steps_and_epochs_exclude_each_other():
@@ -238,6 +247,14 @@ def test_an_option_that_does_not_exist_ends_with_the_nearest(capsys):
         main(["train", "--hiden-size", "3"])
     assert raised.value.code == 2
     assert "did you mean --hidden-size?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [[], ["--train", "a.txt"], ["--output", "out"]])
+def test_what_is_needed_is_said_with_an_example(words, capsys):
+    assert main(["train", *words]) == 1
+    error = capsys.readouterr().err
+    assert "--train and --output are needed" in error
+    assert "minineo train --train stories.txt --output my-model" in error
 
 
 @pytest.mark.parametrize(

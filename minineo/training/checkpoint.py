@@ -37,6 +37,7 @@ from minineo.training.checkpoint_files import (
 )
 
 OPTIMIZER_FILE = "optimizer.safetensors"
+DAMAGED = (ValueError, TypeError, KeyError, OSError)  # what reading a damaged checkpoint raises
 
 
 @dataclass
@@ -76,14 +77,12 @@ def save_checkpoint(
     options: Mapping[str, Any],
     data: Mapping[str, Any],
 ) -> Path:
-    """Write the checkpoint of a step, unless it is there, and return its path.
+    """Write the checkpoint of a step, and return its path.
 
     Raises:
         OSError: it could not be written, as on a full disk. Nothing of it is left then, and earlier ones are intact.
     """
     path = directory_of(output, position.step)
-    if path.exists():
-        return path
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = temporary_directory(path)
     try:
@@ -114,7 +113,7 @@ def newest_checkpoint(output: Path) -> Checkpoint:
     for path in reversed(checkpoints(output).values()):
         try:
             return read_checkpoint(path)
-        except (ValueError, TypeError, KeyError, OSError) as error:
+        except DAMAGED as error:
             warnings.warn(f"{path} is damaged, trying the one before it ({error})", stacklevel=2)
     raise no_checkpoint(output)
 

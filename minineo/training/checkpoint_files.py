@@ -42,10 +42,21 @@ def remove_old(output: Path, keep: int, best_step: int | None) -> None:
     found = checkpoints(output)
     for step in list(found)[:-keep]:
         if step != best_step:
-            # renamed first: at no moment a half removed checkpoint stands under its name
-            temporary = temporary_directory(found[step])
-            found[step].rename(temporary)
-            shutil.rmtree(temporary, ignore_errors=True)
+            _remove(found[step])
+
+
+def remove_later(output: Path, step: int) -> None:
+    """Remove the checkpoints of later steps than this one: they will be made, and written, again."""
+    for later, path in checkpoints(output).items():
+        if later > step:
+            _remove(path)
+
+
+def _remove(path: Path) -> None:
+    """Remove a checkpoint; it is renamed first, so that half of one never stands under its name."""
+    temporary = temporary_directory(path)
+    path.rename(temporary)
+    shutil.rmtree(temporary, ignore_errors=True)
 
 
 def remove_unfinished(output: Path) -> None:

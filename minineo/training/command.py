@@ -43,6 +43,11 @@ def train(arguments: argparse.Namespace) -> None:
         given = _over(read_toml(arguments.config), given)
     if arguments.resume:
         given = _over(_stored_options(given), given)
+    if not given.get("train") or not given.get("output"):
+        raise ValueError(
+            "--train and --output are needed, here or in a file, --config: "
+            "minineo train --train stories.txt --output my-model"
+        )
     options = options_from(given)
     limit_threads(options.workers)
 

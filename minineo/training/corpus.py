@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from minineo.tokenizer import GPT2Tokenizer
 from minineo.tokenizer.documents import text_files, texts_of
 from minineo.training.data import (
@@ -46,7 +48,8 @@ def check_sources(options: TrainingOptions) -> None:
 
     Raises:
         FileNotFoundError: a file, folder or tokenizer is not there.
-        ValueError: there is too little text for one window, or a token file without a tokenizer.
+        ValueError: there is too little text for one window, a token file without a tokenizer, or a folder of text with
+            the output directory in it.
     """
     if options.tokenizer is not None and not Path(options.tokenizer).is_dir():
         raise FileNotFoundError(f"tokenizer: {options.tokenizer}: no such directory.")
@@ -62,6 +65,7 @@ def check_sources(options: TrainingOptions) -> None:
                     f"{name}: {sources[0]} is a token file; pass the tokenizer that wrote it, --tokenizer."
                 )
             continue
+        _check_apart(name, sources, Path(options.output))
         size = sum(path.stat().st_size for _, path in text_files(sources))
         if name == "train" and size < options.max_position_embeddings:  # a token is at least a byte
             raise ValueError(
@@ -79,6 +83,7 @@ def prepare(options: TrainingOptions, tokenizer: GPT2Tokenizer | None = None, pr
     Raises:
         FileNotFoundError, ValueError: as `check_sources`; and for text that is not UTF-8, a file of another vocabulary,
             and too little data.
+        FileExistsError: a file that is no token file has the name of one that would be written.
     """
     check_sources(options)
     if tokenizer is None and options.tokenizer is not None:
@@ -96,7 +101,27 @@ def prepare(options: TrainingOptions, tokenizer: GPT2Tokenizer | None = None, pr
         validation = _open("validation", options.validation, tokenizer, options.output, progress)
         if len(validation.tokens) < 2:
             raise ValueError(f"validation: {len(validation.tokens)} tokens are too few to predict one. Use more text.")
+        if not np.any(validation.tokens[1:] != validation.end_id):
+            raise ValueError(
+                "validation: documents of a token each leave none to predict but the ends. Use longer text."
+            )
     return Corpus(tokenizer, train, validation)
+
+
+def token_files(output: Path) -> tuple[Path, Path]:
+    """Where texts are encoded to."""
+    train, validation = (output / FOLDER / f"{name}{TOKEN_FILE}" for name in ("train", "validation"))
+    return train, validation
+
+
+def _check_apart(name: str, sources: Sequence[str], output: Path) -> None:
+    """Raise where what the run writes would be read as text, in this run when it is resumed or in the next one."""
+    for source in map(Path, sources):
+        if source.is_dir() and output.resolve().is_relative_to(source.resolve()):
+            raise ValueError(
+                f"output: {output} is part of {source}, and {name} reads all .txt files in there: samples and merges "
+                "would become text to learn from. Choose an --output beside it, or pass the files one by one."
+            )
 
 
 def _is_token_file(sources: Sequence[str]) -> bool:
@@ -107,12 +132,12 @@ def _open(name: str, sources: Sequence[str], tokenizer: GPT2Tokenizer, output: s
     if _is_token_file(sources):
         return open_token_file(sources[0], tokenizer)
     path = Path(output) / FOLDER / f"{name}{TOKEN_FILE}"
-    if path.is_file():
+    if path.exists():
         try:
-            found = open_token_file(path, tokenizer)
-        except ValueError:  # of another vocabulary or damaged: it is made anew
-            found = None
-        if found is not None and found.sources == _digests(sources):
+            found = open_token_file(path)
+        except (ValueError, OSError) as error:  # written by somebody else: token files appear whole or not at all
+            raise FileExistsError(f"output: {path} would be overwritten. Move it away first. ({error})") from error
+        if found.fingerprint == fingerprint_of(tokenizer) and found.sources == _digests(sources):
             return found
     path.parent.mkdir(parents=True, exist_ok=True)
     return write_token_file(sources, tokenizer, path, progress=progress)

@@ -19,6 +19,7 @@ from minineo.model.block import Params
 
 # what mpiexec sets: MPICH's, OpenMPI's and their relatives'
 LAUNCHED = ("PMI_RANK", "PMIX_RANK", "OMPI_COMM_WORLD_RANK")
+SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS")  # a shell of Slurm's has some, too
 TOLD_IN_ONE_LINE = (ValueError, TypeError, OSError, ImportError, MemoryError, FloatingPointError)
 
 
@@ -89,9 +90,11 @@ def join() -> Alone:
     """The processes that this one was started with by mpiexec, or itself alone.
 
     Raises:
-        ImportError: it was started by mpiexec, and mpi4py is not installed.
+        ImportError: it was started with others by mpiexec, and mpi4py is not installed.
     """
-    return Processes() if any(name in os.environ for name in LAUNCHED) else Alone()
+    sizes = {os.environ[name] for name in SIZES if name in os.environ}
+    is_launched = any(name in os.environ for name in LAUNCHED) and sizes != {"1"}
+    return Processes() if is_launched else Alone()
 
 
 def share(rows: int, part: int, parts: int) -> range:

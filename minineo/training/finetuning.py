@@ -29,7 +29,7 @@ from minineo.training.finetuning_options import FinetuningOptions
 from minineo.training.loop import StopRequest
 from minineo.training.optimisers import AdamW
 from minineo.training.options import usable_cores
-from minineo.training.run import check_output
+from minineo.training.output_directory import check_output
 from minineo.training.schedule import learning_rate
 from minineo.training.tasks import TASKS, Task
 from minineo.training.tasks.batches import Model, Row, batches, loss_and_grads
@@ -73,7 +73,7 @@ def finetune(options: FinetuningOptions, progress: bool = False) -> Outcome:
     rows = encode(task, options.train, train, model, tokenizer)
     if validation is not None:
         encode(task, str(options.validation), validation, model, tokenizer)  # an unknown label is found before training
-    check_output(output)
+    check_output(output, SCORES_FILE)
     log.cut_files(output, {})
     workers = usable_cores() if options.workers is None else options.workers
     scores: dict[str, Scores] = {}

@@ -40,7 +40,11 @@ def check_files(output: Path) -> None:
     """
     for name, beginning in GROWING.items():
         path = output / name
-        if path.exists() and path.read_bytes()[: len(beginning)] not in (b"", beginning):
+        if not path.exists():
+            continue
+        with open(path, "rb") as file:
+            found = file.read(len(beginning))
+        if found not in (b"", beginning):
             raise FileExistsError(
                 f"output: {path} is of no training run, and would be overwritten. Move it away first."
             )

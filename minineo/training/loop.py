@@ -9,6 +9,8 @@ import math
 import signal
 import sys
 import threading
+import warnings
+from contextlib import nullcontext
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Self
@@ -17,14 +19,16 @@ import numpy as np
 
 from minineo.arrays import Array
 from minineo.checkpoints import cast
+from minineo.classes import GPTNeoForCausalLM
 from minineo.model.block import Params
 from minineo.training import log
-from minineo.training.checkpoint import read_checkpoint
+from minineo.training.checkpoint import DAMAGED, read_checkpoint
 from minineo.training.checkpoint_files import directory_of
 from minineo.training.clipping import clip_by_global_norm
 from minineo.training.data import windows
 from minineo.training.distributed import Alone, join, share
 from minineo.training.options import TrainingOptions, usable_cores
+from minineo.training.output_directory import held
 from minineo.training.plots import PICTURE_FILE, plot_losses
 from minineo.training.reporter import Reporter, Step
 from minineo.training.run import Run, start
@@ -41,14 +45,15 @@ def train(options: TrainingOptions, resume: bool = False, progress: bool = False
 
     Raises:
         ValueError, TypeError, FileNotFoundError, FileExistsError: options, data and output directory do not fit
-            together; nothing has been computed then, and nothing written but token files.
-        FloatingPointError: the loss, or a gradient, is infinite or no number. Earlier checkpoints stay.
+            together, or another run writes there; no step has been made then, and nothing is left behind.
+        FloatingPointError: the loss, a gradient or a parameter is infinite or no number. Earlier checkpoints stay.
         OSError: a checkpoint could not be written. Earlier ones stay.
         KeyboardInterrupt: after Ctrl-C.
     """
     processes = join()
     try:
-        return _train(options, resume, progress, processes)
+        with held(Path(options.output)) if processes.rank == 0 else nullcontext():
+            return _train(options, resume, progress, processes)
     except Stopped:
         raise
     except BaseException as error:
@@ -95,11 +100,7 @@ def training_step(run: Run, loss_and_grads: TrainingStep, processes: Alone, requ
     norm = clip_by_global_norm(grads, options.max_grad_norm)
     rate = run.learning_rate()
     if not (math.isfinite(loss) and math.isfinite(norm)):
-        raise FloatingPointError(
-            f"step {step + 1}: the loss is {loss}, the norm of the gradients {norm}, at a learning rate of {rate:.3g}. "
-            "Try a lower learning_rate, more warmup_steps or a smaller max_grad_norm. The checkpoints of earlier steps "
-            "are as they were."
-        )
+        raise run.diverged(f"the loss is {loss}, the norm of the gradients {norm}")
     run.optimizer.step(run.model.params, grads, rate, loss_and_grads.threads.map)
     run.position.step += 1
     return Step(loss, norm, rate, stop)
@@ -133,12 +134,7 @@ def batch_gradients(
 
 def finish(run: Run, reporter: Reporter) -> None:
     """Leave a usable model in the output directory, and the picture of the losses beside it."""
-    model, which = run.model, f"the last step, {run.position.step}"
-    best = run.position.best_step
-    if best is not None:
-        which = f"step {best}, where the validation loss was lowest: {run.position.best_loss:.4f}"
-        if best != run.position.step:
-            model = read_checkpoint(directory_of(run.output, best)).model
+    model, which = best_model(run)
     exported = type(model)(
         model.config, {name: cast(array, np.dtype(run.options.dtype)) for name, array in model.params.items()}
     )
@@ -149,6 +145,22 @@ def finish(run: Run, reporter: Reporter) -> None:
         plot_losses(log.read_log(run.output), run.output / PICTURE_FILE)
     except ImportError as error:
         reporter.say(str(error))
+
+
+def best_model(run: Run) -> tuple[GPTNeoForCausalLM, str]:
+    """The model whose validation loss was lowest, and which it is; without one, that of the last step."""
+    best, last = run.position.best_step, f"the last step, {run.position.step}"
+    if best is None:
+        return run.model, last
+    which = f"step {best}, where the validation loss was lowest: {run.position.best_loss:.4f}"
+    if best == run.position.step:
+        return run.model, which
+    path = directory_of(run.output, best)
+    try:
+        return read_checkpoint(path).model, which
+    except DAMAGED as error:
+        warnings.warn(f"{path}, the best one, is damaged; the last step's model is taken ({error})", stacklevel=2)
+        return run.model, last
 
 
 class Stopped(KeyboardInterrupt):

@@ -74,7 +74,7 @@ class TrainingOptions:
     beta2: Annotated[float, "learning", "memory of AdamW's mean of squared gradients"] = 0.95
     epsilon: Annotated[float, "learning", "least denominator in AdamW"] = 1e-8
     momentum: Annotated[float, "learning", "memory of SGD and Muon"] = 0.95
-    max_grad_norm: Annotated[float, "learning", "longer gradients are shortened to this length"] = 1.0
+    max_grad_norm: Annotated[float, "learning", "longer gradients are shortened to this length (inf: none)"] = 1.0
 
     steps: Annotated[int | None, "run", "updates to make; pass this or epochs"] = None
     epochs: Annotated[float | None, "run", "passes over the data (default: 1)"] = None
@@ -223,6 +223,11 @@ def _check(options: TrainingOptions) -> None:
         raise ValueError(
             "train: received nothing, expected text files to learn from, folders of them, or a token file."
         )
+    for name in ("train", "validation"):
+        if "" in getattr(options, name):
+            raise ValueError(f"{name}: received an empty name, expected a file or a folder (. is this one).")
+    if options.tokenizer == "":
+        raise ValueError("tokenizer: received an empty name, expected a directory.")
     if not options.output:
         raise ValueError("output: received nothing, expected a directory for the model, its checkpoints and the log.")
     for name in (
@@ -235,6 +240,8 @@ def _check(options: TrainingOptions) -> None:
             check_integer(name, getattr(options, name), minimum=1)
     for name in ("warmup_steps", "hold_steps", "seed"):
         check_integer(name, getattr(options, name), minimum=0)
+    if options.seed >= 1 << 64:
+        raise ValueError(f"seed: received {options.seed}, expected a number below 2**64.")
     _check_optimizer(options)
     for name, choices in (("optimizer", OPTIMIZERS), ("decay", DECAYS), ("dtype", DTYPES)):
         if getattr(options, name) not in choices:
@@ -247,11 +254,8 @@ def _check(options: TrainingOptions) -> None:
         raise ValueError(f"steps, epochs: received {options.steps} and {options.epochs}, expected one of the two.")
     if options.epochs is not None and not 0.0 < options.epochs < math.inf:
         raise ValueError(f"epochs: received {options.epochs}, expected a positive number.")
-    if options.steps is not None and options.warmup_steps + options.hold_steps >= options.steps:
-        raise ValueError(
-            f"warmup_steps, hold_steps: received {options.warmup_steps} and {options.hold_steps} for a run of "
-            f"{options.steps} steps, expected fewer in all."
-        )
+    if options.steps is not None:
+        check_length(options, options.steps)
     if options.gradient_accumulation > options.batch_size:
         raise ValueError(
             f"gradient_accumulation: received {options.gradient_accumulation}, expected at most batch_size, which is "
@@ -259,6 +263,15 @@ def _check(options: TrainingOptions) -> None:
         )
     if options.max_position_embeddings < 2:
         raise ValueError("max_position_embeddings: received 1, expected at least 2 tokens of context.")
+
+
+def check_length(options: TrainingOptions, steps: int) -> None:
+    """Raise where warm-up and hold leave nothing of a run of so many steps."""
+    if options.warmup_steps + options.hold_steps >= steps:
+        raise ValueError(
+            f"warmup_steps, hold_steps: received {options.warmup_steps} and {options.hold_steps} for a run of "
+            f"{steps} steps, expected fewer in all."
+        )
 
 
 def _check_optimizer(options: TrainingOptions) -> None:
@@ -277,6 +290,9 @@ def _check_optimizer(options: TrainingOptions) -> None:
             raise ValueError(f"{name}: received {getattr(options, name)}, expected a number from 0 to below 1.")
     if not 0.0 <= options.weight_decay < math.inf:
         raise ValueError(f"weight_decay: received {options.weight_decay}, expected 0 or a positive number.")
-    for name in ("epsilon", "max_grad_norm"):
-        if not 0.0 < getattr(options, name) < math.inf:
-            raise ValueError(f"{name}: received {getattr(options, name)}, expected a positive number.")
+    if not 0.0 < options.epsilon < math.inf:
+        raise ValueError(f"epsilon: received {options.epsilon}, expected a positive number.")
+    if not options.max_grad_norm > 0.0:
+        raise ValueError(
+            f"max_grad_norm: received {options.max_grad_norm}, expected a positive number; inf shortens nothing."
+        )

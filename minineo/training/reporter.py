@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
+import math
 import sys
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import NamedTuple, Self
 
@@ -49,12 +52,12 @@ class Reporter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.bar.close()
+        self._show(self.bar.close)
 
     def say(self, line: str) -> None:
         """Show a line, above the bar."""
         if self.progress:
-            tqdm.write(line, file=sys.stderr)
+            self._show(lambda: tqdm.write(line, file=sys.stderr))
 
     def step(self, found: Step) -> None:
         """Write down what is due after a step."""
@@ -67,7 +70,9 @@ class Reporter:
             self._log(found)
             self.steps, self.seconds = 0, 0.0
         self.bar.set_postfix_str(f"loss {found.loss:.3f}, {self.speed:,.0f} tokens/s", refresh=False)
-        self.bar.update()
+        self._show(self.bar.update)
+        if any(map(self._due, (options.eval_every, options.sample_every, options.save_every))):
+            self.run.check()
         improved = self._due(options.eval_every) and self._evaluate()
         if self._due(options.sample_every):
             self._sample()
@@ -89,6 +94,14 @@ class Reporter:
             f"stopped after step {run.position.step} of {run.steps}; to go on: "
             f"minineo train --resume --output {run.output}"
         )
+
+    def _show(self, show: Callable[[], object]) -> None:
+        """Show something; if standard error is closed (a terminal that is gone, `2>&1 | head -1`), go on in silence."""
+        try:
+            show()
+        except OSError:
+            self.progress, self.bar.disable = False, True
+            sys.stderr = io.StringIO()  # what is left in the old one would fail again, be it at the end
 
     def _due(self, every: int) -> bool:
         step = self.run.position.step
@@ -116,7 +129,7 @@ class Reporter:
         record = {"step": position.step, "validation_loss": found.loss, "bits_per_byte": found.bits_per_byte}
         log.append_log(run.output, record)
         self.say(f"step {position.step}: validation loss {found.loss:.4f}, {found.bits_per_byte:.4f} bits per byte")
-        improved = position.best_loss is None or found.loss < position.best_loss
+        improved = found.loss < (math.inf if position.best_loss is None else position.best_loss)  # NaN never is
         if improved:
             position.best_step, position.best_loss = position.step, found.loss
         return improved

@@ -9,25 +9,32 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from minineo.classes import GPTNeoForCausalLM
 from minineo.layers.activations import activation
 from minineo.tokenizer import GPT2Tokenizer
 from minineo.training import checkpoint, checkpoint_files, log
 from minineo.training.checkpoint import Position
-from minineo.training.corpus import Corpus, check_sources, prepare
+from minineo.training.corpus import Corpus, check_sources, prepare, token_files
 from minineo.training.data import fingerprint_of, open_token_file
 from minineo.training.distributed import Alone
 from minineo.training.optimisers import SGD, AdamW, Muon, Optimiser
-from minineo.training.options import FIELDS, TrainingOptions
+from minineo.training.options import FIELDS, TrainingOptions, check_length
+from minineo.training.output_directory import check_output, nothing_left
+from minineo.training.plots import PICTURE_FILE
 from minineo.training.schedule import learning_rate
 
-# What may be another when a run is continued: paths, since the data itself is compared; the length; where and how fast
-# it is computed; and all that is written.
+# What may be another when a run is continued: paths, since the data itself is compared; where and how fast it is
+# computed; and all that is written.
 MAY_CHANGE = {
-    *("train", "validation", "tokenizer", "vocab_size", "steps", "epochs", "hold_steps"),
-    *("gradient_accumulation", "gradient_checkpointing", "workers", "device"),
-    *(name for name, option in FIELDS.items() if option.table == "output"),
+    *("train", "validation", "tokenizer", "vocab_size", "gradient_accumulation", "gradient_checkpointing", "workers"),
+    *("device", *(name for name, option in FIELDS.items() if option.table == "output")),
 }
+# These may change too, with a warning: a run is made longer or shorter, or goes on more carefully where it diverged.
+CHANGE_THE_STEPS_TO_COME = (
+    *("steps", "epochs", "hold_steps", "learning_rate", "min_learning_rate", "warmup_steps", "max_grad_norm"),
+)
 
 
 @dataclass
@@ -50,8 +57,34 @@ class Run:
         """The learning rate of the step that comes next."""
         return _learning_rate(self.options, self.position.step, self.steps)
 
+    def check(self) -> None:
+        """Raise where the last updates have ruined the parameters, or what the optimiser remembers.
+
+        Raises:
+            FloatingPointError: naming an array that holds what is no finite number.
+        """
+        for name, array in (self.model.params | self.optimizer.state).items():
+            if not np.isfinite(array).all():
+                raise self.diverged(f"{name} holds numbers that are infinite or none")
+
+    def diverged(self, what: str) -> FloatingPointError:
+        """The error of a run that has become useless, and what to do."""
+        last = max(self.position.step - 1, 0)
+        rate = _learning_rate(self.options, last, self.steps)
+        return FloatingPointError(
+            f"after {self.position.step} steps {what}, at a learning rate of {rate:.3g}. The checkpoints of earlier "
+            "steps are as they were: go on from the last one with --resume and a lower learning_rate, more "
+            "warmup_steps or a smaller max_grad_norm; where there is none yet, begin again with these."
+        )
+
     def save(self) -> Path:
-        """Write a checkpoint, then remove those that are not to be kept."""
+        """Write a checkpoint, then remove those that are not to be kept.
+
+        Raises:
+            FloatingPointError: the parameters are ruined. Nothing is written then.
+            OSError: it could not be written.
+        """
+        self.check()
         self.position.sizes = log.file_sizes(self.output)
         path = checkpoint.save_checkpoint(
             self.output,
@@ -92,17 +125,18 @@ def begin(options: TrainingOptions, progress: bool = False) -> Run:
     """A run at step 0: its data prepared, its parameters drawn.
 
     Raises:
-        FileExistsError: the output directory holds another run or a model.
+        FileExistsError: the output directory holds another run, a model, or a file that would be overwritten.
         FileNotFoundError, ValueError: the data is not there, too small, or does not fit the options.
     """
     output = Path(options.output)
-    check_output(output)
+    check_output(output, PICTURE_FILE)
     check_sources(options)
     activation(options.activation_function)  # is there one of this name?
-    corpus = prepare(options, progress=progress)
-    steps = number_of_steps(options, len(corpus.train.tokens))
-    _learning_rate(options, 0, steps)  # does the warm-up leave anything of the run?
-    check_prompts(options, corpus)
+    with nothing_left(token_files(output)):
+        corpus = prepare(options, progress=progress)
+        steps = number_of_steps(options, len(corpus.train.tokens))
+        check_length(options, steps)
+        check_prompts(options, corpus)
     config = options.model_config(corpus.train.vocab_size, corpus.train.end_id)
     model = GPTNeoForCausalLM(config, seed=options.seed)
     log.cut_files(output, {})
@@ -121,7 +155,8 @@ def continue_run(options: TrainingOptions, progress: bool = False) -> Run:
     found = checkpoint.newest_checkpoint(output)
     # an option that came later was at its default
     stored = {name: _as_json(option.default) for name, option in FIELDS.items()} | found.options
-    asked = {name: _as_json(getattr(options, name)) for name in FIELDS if name not in MAY_CHANGE}
+    fixed = [name for name in FIELDS if name not in MAY_CHANGE and name not in CHANGE_THE_STEPS_TO_COME]
+    asked = {name: _as_json(getattr(options, name)) for name in fixed}
     checkpoint.check_same(found.path, "configuration", stored, asked)
     config = options.model_config(found.model.config.vocab_size, found.tokenizer.eos_token_id)
     fields = {name: value for name, value in config.to_dict().items() if name not in ("architectures", "dtype")}
@@ -135,27 +170,15 @@ def continue_run(options: TrainingOptions, progress: bool = False) -> Run:
     steps = number_of_steps(options, len(corpus.train.tokens))
     if found.position.step > steps:
         raise ValueError(f"steps: received {steps}, but {found.path} has made {found.position.step}. Pass more.")
-    if any(getattr(options, name) != stored.get(name) for name in ("steps", "epochs", "hold_steps")):
-        warnings.warn("the length of the run has changed, and the learning rate follows the new one", stacklevel=2)
+    check_length(options, steps)
+    changed = [name for name in CHANGE_THE_STEPS_TO_COME if getattr(options, name) != stored.get(name)]
+    if changed:
+        warnings.warn(f"{', '.join(changed)}: not what the run was begun with; steps to come follow it", stacklevel=2)
     optimizer = make_optimizer(options)
     optimizer.load_state(found.moments, found.position.step, found.model.params)
+    checkpoint_files.remove_later(output, found.position.step)  # all of them were damaged
     log.cut_files(output, found.position.sizes)
     return Run(options, corpus, found.model, optimizer, steps, found.position)
-
-
-def check_output(output: Path) -> None:
-    """Raise where a new run would mix its files with another's."""
-    if output.exists() and not output.is_dir():
-        raise FileExistsError(f"output: {output} is a file, expected a directory or a name that is free.")
-    if checkpoint_files.checkpoints(output):
-        raise FileExistsError(
-            f"output: {output} holds the checkpoints of a run. Continue it with --resume, or choose another --output."
-        )
-    if (output / "config.json").exists():
-        raise FileExistsError(f"output: {output} holds a model, which would be overwritten. Choose another --output.")
-    log.check_files(output)
-    output.mkdir(parents=True, exist_ok=True)
-    checkpoint_files.remove_unfinished(output)
 
 
 def check_prompts(options: TrainingOptions, corpus: Corpus) -> None:
