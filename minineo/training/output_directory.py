@@ -68,6 +68,7 @@ def check_output(output: Path, *others: str) -> None:
         )
     if (output / "config.json").exists():
         raise FileExistsError(f"output: {output} holds a model, which would be overwritten. Choose another --output.")
+    _check_free(output / checkpoint_files.FOLDER, output / "data")
     for name in (*MODEL_FILES, *others):
         if os.path.lexists(output / name):
             raise FileExistsError(
@@ -83,10 +84,14 @@ def make_directory(output: Path) -> None:
     Raises:
         FileExistsError: a file stands in the way.
     """
-    for path in (output, *output.parents):
+    _check_free(output, *output.parents)
+    output.mkdir(parents=True, exist_ok=True)
+
+
+def _check_free(*directories: Path) -> None:
+    for path in directories:
         if path.exists() and not path.is_dir():
             raise FileExistsError(f"output: {path} is a file, expected a directory or a name that is free.")
-    output.mkdir(parents=True, exist_ok=True)
 
 
 def _lock(descriptor: int, output: Path) -> None:

@@ -72,7 +72,7 @@ class Run:
         last = max(self.position.step - 1, 0)
         rate = _learning_rate(self.options, last, self.steps)
         return FloatingPointError(
-            f"after {self.position.step} steps {what}, at a learning rate of {rate:.3g}. The checkpoints of earlier "
+            f"after step {self.position.step}, {what}, at a learning rate of {rate:.3g}. The checkpoints of earlier "
             "steps are as they were: go on from the last one with --resume and a lower learning_rate, more "
             "warmup_steps or a smaller max_grad_norm; where there is none yet, begin again with these."
         )
