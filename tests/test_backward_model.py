@@ -58,6 +58,8 @@ MISTAKES: list[tuple[Any, str, str, str]] = [
     (backward, "block_backward", "dmid = dy + dmid", "dmid = dy - dmid"),
     (backward, "block_backward", "return dmid + dx", "return dx"),
     (backward, "block_backward", 'trace["resid_mid"]', "x"),
+    (backward, "feed_forward_backward", 'trace["act"]', 'trace["pre"]'),
+    (backward, "feed_forward_backward", "return dx,", "return -dx,"),
     (backward, "self_attention_backward", "dx_from_q + dx_from_k + dx_from_v", "dx_from_q + dx_from_k"),
     (backward, "self_attention_backward", "merge_heads(dk), x", "-merge_heads(dk), x"),
     (backward, "embed_backward", "dwte + embedding_backward(dy, token_type_ids, wte)", "dwte"),

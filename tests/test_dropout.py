@@ -139,6 +139,7 @@ def test_gradients_with_dropout_are_slopes(class_name: str) -> None:
         (backward, "block_backward", 'masks_under(masks, "mlp")', "no_masks"),
         (backward, "block_backward", 'masks_under(masks, "mlp")', "masks_under(masks, 'attn')"),
         (backward, "block_backward", 'masks_under(masks, "attn")', "no_masks"),
+        (backward, "feed_forward_backward", "        masks,\n", ""),
         (backward, "self_attention_backward", "linear_backward(dout, ", "linear_backward(dy, "),
         (backward, "self_attention_backward", "real, masks)", "real)"),
         (backward, "embed_backward", "dy = dropout_backward(dy, ", "dropout_backward(dy, "),

@@ -156,10 +156,13 @@ class TrainingPass:
 
     def _block_backward(self, i: int, dx: Array, kept: Kept) -> Params:
         """Gradients of block i's parameters; dx (N, D), the gradient of what it gave, becomes that of what it took."""
-        params, config, at = self.params, self.config, f"{self.prefix}h.{i}"
-        (B, T), (N, D), H = self.shape, dx.shape, config.num_heads
-        grads: Params = {}
+        return self._mlp_backward(i, dx, kept) | self._attention_backward(i, dx, kept)
 
+    def _mlp_backward(self, i: int, dx: Array, kept: Kept) -> Params:
+        """The second half of block i: gradients of its MLP and ln_2, dx (N, D) brought to where its attention ended."""
+        params, config, at = self.params, self.config, f"{self.prefix}h.{i}"
+        (B, T), (N, D) = self.shape, dx.shape
+        grads: Params = {}
         dout = _dropped(dx, self.masks(f"h.{i}.mlp.out", (B, T, D), dx))
         dnormed = self._scratch("dnormed", N, D, dx.dtype)
         dpre = self._scratch("dpre", N, config.inner_size, dx.dtype)
@@ -177,9 +180,15 @@ class TrainingPass:
         grads[f"{at}.ln_2.weight"], grads[f"{at}.ln_2.bias"] = layer_norm_backward(
             dnormed, kept.normalised_2, kept.deviation_2, params[f"{at}.ln_2.weight"], dx
         )
+        return grads
 
-        dout = _dropped(dx, self.masks(f"h.{i}.attn.out", (B, T, D), dx))
+    def _attention_backward(self, i: int, dx: Array, kept: Kept) -> Params:
+        """The first half of block i: gradients of its attention and ln_1, dx (N, D) brought to where it began."""
+        params, config, at = self.params, self.config, f"{self.prefix}h.{i}"
         attn = f"{at}.attn.attention"
+        (B, T), (N, D), H = self.shape, dx.shape, config.num_heads
+        grads: Params = {}
+        dout = _dropped(dx, self.masks(f"h.{i}.attn.out", (B, T, D), dx))
         grads[f"{attn}.out_proj.weight"] = dout.T @ kept.z
         grads[f"{attn}.out_proj.bias"] = _column_sums(dout)
         dz = np.matmul(dout, params[f"{attn}.out_proj.weight"], out=self._scratch("out", N, D, dx.dtype))
@@ -193,7 +202,7 @@ class TrainingPass:
         dqkv_weight = dqkv.T @ kept.ln_1
         for j, name in enumerate("qkv"):
             grads[f"{attn}.{name}_proj.weight"] = dqkv_weight[j * D : (j + 1) * D]
-        np.matmul(dqkv, self._qkv_weight(at), out=dnormed)
+        dnormed = np.matmul(dqkv, self._qkv_weight(at), out=self._scratch("dnormed", N, D, dx.dtype))
         grads[f"{at}.ln_1.weight"], grads[f"{at}.ln_1.bias"] = layer_norm_backward(
             dnormed, kept.normalised_1, kept.deviation_1, params[f"{at}.ln_1.weight"], dx
         )

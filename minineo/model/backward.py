@@ -96,21 +96,9 @@ def block_backward(
     x is what the block took, `trace` what it left, without `h.3.` before the names.
     """
     epsilon = config.layer_norm_epsilon
-    dnormed, *dmlp = mlp_backward(
-        dy,
-        trace["ln_2"],
-        params[f"{at}.mlp.c_fc.weight"],
-        params[f"{at}.mlp.c_fc.bias"],
-        params[f"{at}.mlp.c_proj.weight"],
-        params[f"{at}.mlp.c_proj.bias"],
-        ACTIVATIONS_BACKWARD[config.activation_function],
-        trace["mlp.pre"],
-        trace["mlp.act"],
-        masks_under(masks, "mlp"),
+    dnormed, grads = feed_forward_backward(
+        dy, params, f"{at}.mlp", trace["ln_2"], config, inside(trace, "mlp"), masks_under(masks, "mlp")
     )
-    names = ["mlp.c_fc.weight", "mlp.c_fc.bias", "mlp.c_proj.weight", "mlp.c_proj.bias"]
-    grads = {f"{at}.{name}": gradient for name, gradient in zip(names, dmlp, strict=True)}
-
     # A residual sum x + f(x) hands its gradient on twice: unchanged to x, and through f, to be added. However deep the
     # model, the first way is free of factors.
     dmid, dweight, dbias = layer_norm_backward(dnormed, trace["resid_mid"], params[f"{at}.ln_2.weight"], epsilon)
@@ -130,6 +118,27 @@ def block_backward(
     dx, dweight, dbias = layer_norm_backward(dnormed, x, params[f"{at}.ln_1.weight"], epsilon)
     grads |= {f"{at}.ln_1.weight": dweight, f"{at}.ln_1.bias": dbias}
     return dmid + dx, grads | attention_grads
+
+
+def feed_forward_backward(
+    dy: Array, params: Params, at: str, x: Array, config: GPTNeoConfig, trace: Trace, masks: Masks = no_masks
+) -> tuple[Array, Params]:
+    """Gradients of `mlp`: of its input, dx (B, T, D), and of its parameters, from that of its result, dy (B, T, D)."""
+    names = [f"{at}.{name}" for name in ("c_fc.weight", "c_fc.bias", "c_proj.weight", "c_proj.bias")]
+    c_fc_weight, c_fc_bias, c_proj_weight, c_proj_bias = (params[name] for name in names)
+    dx, *gradients = mlp_backward(
+        dy,
+        x,
+        c_fc_weight,
+        c_fc_bias,
+        c_proj_weight,
+        c_proj_bias,
+        ACTIVATIONS_BACKWARD[config.activation_function],
+        trace["pre"],
+        trace["act"],
+        masks,
+    )
+    return dx, dict(zip(names, gradients, strict=True))
 
 
 def self_attention_backward(
