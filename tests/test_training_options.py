@@ -249,6 +249,19 @@ def test_an_option_that_does_not_exist_ends_with_the_nearest(capsys):
     assert "did you mean --hidden-size?" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("words", "beginning"),
+    [
+        (["--learning-rate", "nan"], "--learning-rate: received nan"),
+        (["--steps", "3", "--epochs", "1"], "--steps, --epochs: received 3 and 1.0"),
+        (["--steps", "3", "--warmup-steps", "7"], "--warmup-steps, hold_steps: received 7 and 0"),
+    ],
+)
+def test_an_error_names_the_flag_that_was_typed(words, beginning, capsys):
+    assert main(["train", "--train", "a.txt", "--output", "out", *words]) == 1
+    assert capsys.readouterr().err.startswith(f"minineo: {beginning}")
+
+
 @pytest.mark.parametrize("words", [[], ["--train", "a.txt"], ["--output", "out"]])
 def test_what_is_needed_is_said_with_an_example(words, capsys):
     assert main(["train", *words]) == 1

@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from types import UnionType
 from typing import Any, get_args
@@ -32,13 +32,14 @@ def add_options(parser: argparse.ArgumentParser, fields: Mapping[str, Option]) -
     tables = dict.fromkeys(option.table for option in fields.values())
     groups = {table: parser.add_argument_group(f"[{table}]") for table in tables}
     for name, option in fields.items():
-        flag = f"--{name.replace('_', '-')}"
-        groups[option.table].add_argument(flag, default=argparse.SUPPRESS, help=_help(option), **_kind(option.kind))
+        groups[option.table].add_argument(
+            _flag(name), default=argparse.SUPPRESS, help=_help(option), **_kind(option.kind)
+        )
 
 
 def train(arguments: argparse.Namespace) -> None:
     """Train a language model."""
-    given = {name: value for name, value in vars(arguments).items() if name in FIELDS}
+    given = typed = {name: value for name, value in vars(arguments).items() if name in FIELDS}
     if arguments.config is not None:
         given = _over(read_toml(arguments.config), given)
     if arguments.resume:
@@ -48,7 +49,10 @@ def train(arguments: argparse.Namespace) -> None:
             "--train and --output are needed, here or in a file, --config: "
             "minineo train --train stories.txt --output my-model"
         )
-    options = options_from(given)
+    try:
+        options = options_from(given)
+    except (ValueError, TypeError) as error:
+        raise ValueError(_with_flags(str(error), typed)) from error
     limit_threads(options.workers)
 
     from minineo.training.loop import train as run_training
@@ -64,6 +68,16 @@ def limit_threads(workers: int | None) -> None:
     workers = usable_cores() if workers is None else workers
     if workers > 1 and not any(name in os.environ for name in THREAD_VARIABLES):
         os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def _with_flags(message: str, typed: Collection[str]) -> str:
+    """An error that begins with names of options, those as they were typed on the command line."""
+    names, colon, rest = message.partition(": ")
+    return ", ".join(_flag(name) if name in typed else name for name in names.split(", ")) + colon + rest
 
 
 def _stored_options(given: dict[str, Any]) -> dict[str, Any]:
