@@ -18,6 +18,7 @@ from minineo.tokenizer import GPT2Tokenizer
 from minineo.training import finetuning
 from minineo.training.finetuning import finetune
 from minineo.training.finetuning_options import TASK_NAMES, FinetuningOptions
+from minineo.training.output_directory import held
 from minineo.training.tasks import TASKS
 
 LABELLED = ["classification", "tokens", "answers"]
@@ -184,6 +185,20 @@ def test_a_loss_that_is_no_number_stops_the_run_and_leaves_no_model(tmp_path):
     with pytest.raises(FloatingPointError, match="Try a lower learning_rate"):
         finetune(options)
     assert not (Path(options.output) / "config.json").exists()
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_a_last_step_that_ruins_the_parameters_leaves_no_model(tmp_path):
+    options = tiny_options(tmp_path, "classification", learning_rate=1e6, epochs=0.5, dtype="float16", validation=None)
+    with pytest.raises(FloatingPointError, match=r"in float16\. Try a lower learning_rate or dtype float32"):
+        finetune(options)
+    assert [path.name for path in Path(options.output).iterdir()] == ["log.jsonl"]
+
+
+def test_two_runs_do_not_share_a_directory(tmp_path):
+    options = tiny_options(tmp_path, "classification")
+    with held(Path(options.output)), pytest.raises(BlockingIOError, match="another run is writing"):
+        finetune(options)
 
 
 def test_ctrl_c_writes_what_has_been_learned_and_stops(tmp_path, monkeypatch, capsys):

@@ -29,7 +29,7 @@ from minineo.training.finetuning_options import FinetuningOptions
 from minineo.training.loop import StopRequest
 from minineo.training.optimisers import AdamW
 from minineo.training.options import usable_cores
-from minineo.training.output_directory import check_output
+from minineo.training.output_directory import check_output, held
 from minineo.training.schedule import learning_rate
 from minineo.training.tasks import TASKS, Task
 from minineo.training.tasks.batches import Model, Row, batches, loss_and_grads
@@ -62,18 +62,25 @@ def finetune(options: FinetuningOptions, progress: bool = False) -> Outcome:
 
     Raises:
         ValueError, TypeError, FileNotFoundError, FileExistsError: options, examples, model and output directory do not
-            fit together. Nothing has been computed then.
-        FloatingPointError: the loss, or a gradient, is infinite or no number. Nothing is written then but the log.
+            fit together, or another run writes there. No step has been made then, and nothing is left behind.
+        FloatingPointError: the loss, a gradient or a parameter is infinite or no number. Nothing is written then but
+            the log.
         KeyboardInterrupt: after Ctrl-C.
     """
+    with held(Path(options.output)):
+        return _finetune(options, progress)
+
+
+def _finetune(options: FinetuningOptions, progress: bool) -> Outcome:
+    """Read, measure, learn, write, measure again."""
     task, output = TASKS[options.task], Path(options.output)
+    check_output(output, SCORES_FILE)
     train = spread(task.read(options.train), options.limit)
     validation = None if options.validation is None else spread(task.read(options.validation), options.limit)
     model, tokenizer = prepare(task, options, train)
     rows = encode(task, options.train, train, model, tokenizer)
     if validation is not None:
         encode(task, str(options.validation), validation, model, tokenizer)  # an unknown label is found before training
-    check_output(output, SCORES_FILE)
     log.cut_files(output, {})
     workers = usable_cores() if options.workers is None else options.workers
     scores: dict[str, Scores] = {}
@@ -154,7 +161,7 @@ def learn(model: Model, rows: list[Row], options: FinetuningOptions, workers: in
                     f"step {step + 1}: the loss is {loss}, the norm of the gradients {norm}, at a learning rate of "
                     f"{rate:.3g}. Try a lower learning_rate or more warmup. No model has been written."
                 )
-            optimizer.step(model.params, grads, rate)
+            optimizer.step(model.params, grads, rate, pool.map)
             bar.update()
             bar.set_postfix_str(f"loss {loss:.3f}", refresh=False)
             if optimizer.steps % LOG_EVERY == 0 or optimizer.steps == steps:
@@ -185,8 +192,18 @@ def say(line: str, progress: bool) -> None:
 
 
 def save(model: Model, tokenizer: GPT2Tokenizer, options: FinetuningOptions) -> None:
-    """Write model and tokenizer to the output directory."""
+    """Write model and tokenizer to the output directory.
+
+    Raises:
+        FloatingPointError: a parameter is infinite or no number: there is nothing to be written.
+    """
     params = {name: cast(array, np.dtype(options.dtype)) for name, array in model.params.items()}
+    for name, array in params.items():
+        if not np.isfinite(array).all():
+            raise FloatingPointError(
+                f"{name} has become infinite or no number, in {options.dtype}. Try a lower learning_rate"
+                f"{' or dtype float32' if options.dtype != 'float32' else ''}. No model has been written."
+            )
     type(model)(model.config, params).save_pretrained(options.output)
     tokenizer.save_pretrained(options.output)
 
