@@ -24,7 +24,7 @@ from minineo.classes import GPTNeoForCausalLM
 from minineo.cli import main
 from minineo.scoring import score
 from minineo.tokenizer import GPT2Tokenizer
-from minineo.training import loop, run
+from minineo.training import loop, output_directory, run
 from minineo.training.checkpoint import read_checkpoint
 from minineo.training.checkpoint_files import checkpoints
 from minineo.training.data import open_token_file, write_token_file
@@ -348,8 +348,9 @@ def test_files_of_the_users_are_not_overwritten(tmp_path, name):
     assert [found for found in Path(options.output).rglob("*") if found.is_file()] == [path]
 
 
-def test_a_directory_holds_one_run_at_a_time(tmp_path):
+def test_a_directory_holds_one_run_at_a_time(tmp_path, monkeypatch):
     pytest.importorskip("fcntl")
+    monkeypatch.setattr(output_directory, "PATIENCE", 0.2)
     options = tiny_options(tmp_path, steps=2)
     with held(Path(options.output)):
         for resume in (False, True):

@@ -6,6 +6,7 @@ What a run writes under which name, and what is kept in `checkpoints/`, is said 
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,6 +17,8 @@ MODEL_FILES = (
     *("config.json", "generation_config.json", "model.safetensors"),
     *("vocab.json", "merges.txt", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"),
 )
+
+PATIENCE = 5.0  # seconds to wait for another run: one that was killed may still be ending
 
 
 @contextmanager
@@ -97,14 +100,19 @@ def _check_free(*directories: Path) -> None:
 def _lock(descriptor: int, output: Path) -> None:
     import fcntl  # not above: Windows has none
 
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise BlockingIOError(
-            f"output: another run is writing to {output}. Let it end, or choose another --output."
-        ) from error
-    except OSError:
-        pass  # a file system without locks
+    latest = time.monotonic() + PATIENCE
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError as error:
+            if time.monotonic() > latest:
+                raise BlockingIOError(
+                    f"output: another run is writing to {output}. Let it end, or choose another --output."
+                ) from error
+            time.sleep(0.1)
+        except OSError:
+            return  # a file system without locks
 
 
 def _remove(paths: Iterable[Path]) -> None:
