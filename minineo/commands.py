@@ -11,7 +11,6 @@ import sys
 import unicodedata
 import warnings
 from collections.abc import Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -59,10 +58,11 @@ def score(options: argparse.Namespace) -> None:
 
 def tokenize(options: argparse.Namespace) -> None:
     """Print a table of the text's tokens: id, bytes, token as the vocabulary spells it, and text."""
+    from minineo.bundled import checkpoint_directory
     from minineo.tokenizer import GPT2Tokenizer
 
     content = _read_text(options.text, "text")
-    with _directory(options.model) as directory:
+    with checkpoint_directory(options.model) as directory:
         tokenizer = GPT2Tokenizer.from_pretrained(directory)
     ids: list[int] = tokenizer.encode(content)
     rows = [("id", "token", "bytes", "text")]
@@ -102,9 +102,10 @@ def train_tokenizer(options: argparse.Namespace) -> None:
 
 def inspect(options: argparse.Namespace) -> None:
     """Print a checkpoint's configuration and parameters, from its headers alone, however large it is."""
+    from minineo.bundled import checkpoint_directory
     from minineo.checkpoints import describe
 
-    with _directory(options.checkpoint) as checkpoint:
+    with checkpoint_directory(options.checkpoint) as checkpoint:
         if not checkpoint.exists():
             raise FileNotFoundError(f"{checkpoint}: no such file or directory.")
         tensors = describe(checkpoint)
@@ -136,13 +137,6 @@ def _print_config(checkpoint: Path) -> None:
     shown = {name: value for name, value in sorted(fields.items()) if value is not None}
     print_table([(name, str(value)) for name, value in shown.items()])
     print()
-
-
-def _directory(path: str | None) -> Any:
-    """The checkpoint that a command means, as a context manager; without a path, the bundled one."""
-    from importlib.resources import as_file, files
-
-    return as_file(files("minineo") / "assets") if path is None else nullcontext(Path(path))
 
 
 def _read_text(argument: str | None, what: str) -> str:

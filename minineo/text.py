@@ -9,12 +9,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
-from importlib.resources import as_file, files
 from typing import Any, overload
 
 import numpy as np
 
 from minineo.arrays import Array
+from minineo.bundled import checkpoint_directory
 from minineo.classes import GPTNeoForCausalLM
 from minineo.generation import generate_steps
 from minineo.tokenizer import GPT2Tokenizer, StreamDecoder
@@ -41,11 +41,9 @@ def load(
     """
     if device != "cpu":
         raise ValueError(f"device: received {device!r}, expected 'cpu', the only one that this version runs on.")
-    if name_or_path is None:
-        with as_file(files("minineo") / "assets") as assets:
-            return load(assets, dtype=dtype)
-    model = GPTNeoForCausalLM.from_pretrained(name_or_path, dtype=dtype)
-    return model, GPT2Tokenizer.from_pretrained(name_or_path)
+    with checkpoint_directory(name_or_path) as directory:
+        model = GPTNeoForCausalLM.from_pretrained(directory, dtype=dtype)
+        return model, GPT2Tokenizer.from_pretrained(directory)
 
 
 @overload
