@@ -33,6 +33,7 @@ from minineo.training.log import LOG_FILE, SAMPLES_FILE, read_log
 from minineo.training.output_directory import held
 from minineo.training.plots import PICTURE_FILE
 from minineo.training.step import TrainingStep
+from minineo.training.stop_request import StopRequest
 
 
 @pytest.fixture(autouse=True)
@@ -182,7 +183,7 @@ def test_a_step_is_the_optimisers_with_clipped_gradients(tmp_path):
     options = tiny_options(tmp_path, max_grad_norm=0.01, optimizer="sgd", momentum=0.0, weight_decay=0.0, steps=2)
     begun = run.begin(options)
     before = {name: value.copy() for name, value in begun.model.params.items()}
-    with TrainingStep(begun.model) as loss_and_grads, loop.StopRequest() as request:
+    with TrainingStep(begun.model) as loss_and_grads, StopRequest() as request:
         found = loop.training_step(begun, loss_and_grads, loop.Alone(), request)
     changed = math.sqrt(sum(float(np.sum((value - before[name]) ** 2)) for name, value in begun.model.params.items()))
     assert found.gradient_norm > 0.01
@@ -426,7 +427,7 @@ def test_a_closed_standard_error_does_not_stop_a_run(tmp_path):
 
 
 def test_a_second_ctrl_c_ends_at_once():
-    with loop.StopRequest() as request:
+    with StopRequest() as request:
         signal.raise_signal(signal.SIGINT)
         assert request.asked
         with pytest.raises(KeyboardInterrupt):

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from minineo.training.clipping import clip_by_global_norm
-    from minineo.training.data import TokenFile, open_token_file, windows, write_token_file
+    from minineo.training.data import TokenFile, open_token_file, write_token_file
+    from minineo.training.data_windows import windows
     from minineo.training.loop import train
     from minineo.training.optimisers import SGD, AdamW, Muon
     from minineo.training.options import TrainingOptions
@@ -23,7 +24,7 @@ _PLACES = {
     "learning_rate": "schedule",
     "open_token_file": "data",
     "train": "loop",
-    "windows": "data",
+    "windows": "data_windows",
     "write_token_file": "data",
 }
 

@@ -18,9 +18,9 @@ from minineo.training.data import (
     TokenFile,
     fingerprint_of,
     open_token_file,
-    windows_per_epoch,
     write_token_file,
 )
+from minineo.training.data_windows import windows_per_epoch
 from minineo.training.options import TrainingOptions
 
 FOLDER = "data"  # in the output directory, for token files

@@ -16,7 +16,8 @@ from minineo.classes import GPTNeoForCausalLM
 from minineo.layers.softmax import log_softmax
 from minineo.scoring import bits_per_byte
 from minineo.tokenizer import GPT2Tokenizer
-from minineo.training.data import TokenFile, validation_windows
+from minineo.training.data import TokenFile
+from minineo.training.data_windows import validation_windows
 
 
 @dataclass(frozen=True)

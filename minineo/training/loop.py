@@ -6,14 +6,10 @@ Dimensions: B windows of a batch, T positions.
 from __future__ import annotations
 
 import math
-import signal
 import sys
-import threading
 import warnings
 from contextlib import nullcontext
 from pathlib import Path
-from types import FrameType, TracebackType
-from typing import Any, Self
 
 import numpy as np
 
@@ -25,7 +21,7 @@ from minineo.training import log
 from minineo.training.checkpoint import DAMAGED, read_checkpoint
 from minineo.training.checkpoint_files import directory_of
 from minineo.training.clipping import clip_by_global_norm
-from minineo.training.data import windows
+from minineo.training.data_windows import windows
 from minineo.training.distributed import Alone, join, share
 from minineo.training.options import TrainingOptions, usable_cores
 from minineo.training.output_directory import held
@@ -33,6 +29,7 @@ from minineo.training.plots import PICTURE_FILE, plot_losses
 from minineo.training.reporter import Reporter, Step
 from minineo.training.run import Run, start
 from minineo.training.step import TrainingStep
+from minineo.training.stop_request import StopRequest
 
 
 def train(options: TrainingOptions, resume: bool = False, progress: bool = False) -> Path:
@@ -165,30 +162,3 @@ def best_model(run: Run) -> tuple[GPTNeoForCausalLM, str]:
 
 class Stopped(KeyboardInterrupt):
     """Ctrl-C was pressed, and the run has been saved."""
-
-
-class StopRequest:
-    """Ctrl-C asks for a stop once the step is finished: in the middle of it, half of the parameters are new.
-
-    A second Ctrl-C ends the process as usual. In another thread than the main one, signals are left alone.
-    """
-
-    def __init__(self) -> None:
-        self.asked = False
-        self._previous: Any = None
-
-    def __enter__(self) -> Self:
-        if threading.current_thread() is threading.main_thread():
-            self._previous = signal.signal(signal.SIGINT, self._ask)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._previous is not None:
-            signal.signal(signal.SIGINT, self._previous)
-
-    def _ask(self, number: int, frame: FrameType | None) -> None:
-        if self.asked:
-            raise KeyboardInterrupt
-        self.asked = True
