@@ -14,6 +14,7 @@ from tiny_models import tiny
 
 from minineo.classes import GPTNeoForCausalLM
 from minineo.fast import activations, attention_training, embedding, layer_norm, losses
+from minineo.fast.training import TrainingPass
 from minineo.layers import activations as reference_activations
 from minineo.layers import attention as reference_attention
 from minineo.layers import embedding as reference_embedding
@@ -162,19 +163,23 @@ def test_workers_that_are_none():
 @pytest.mark.parametrize("class_name", HEADS)
 def test_gradients_of_every_head_are_those_of_the_reference(class_name, checkpointing):
     for seed in range(40):  # 1 to 4 layers, all activations, padding, given embeddings, positions and token types
-        model, inputs = draw_case(class_name, seed, np.float64)
-        masks = draw_masks(seed) if seed % 3 == 0 else no_masks
-        with computing_with("reference"):
-            expected_loss, expected = model.loss_and_grads(**inputs, masks=masks)
-        loss, grads = model.loss_and_grads(**inputs, masks=masks, checkpointing=checkpointing)
-        np.testing.assert_allclose(loss, expected_loss, rtol=1e-12)
-        assert loss.dtype == expected_loss.dtype
-        assert list(grads) == list(model.params)
-        overall = max(np.abs(gradient).max() for gradient in expected.values())
-        for name, gradient in grads.items():
-            largest = np.abs(expected[name]).max()
-            largest = largest if largest > 1e-10 * overall else overall  # some are 0 but for rounding
-            np.testing.assert_allclose(gradient, expected[name], rtol=0, atol=1e-11 * largest, err_msg=f"{seed} {name}")
+        check_gradients(class_name, seed, checkpointing)
+
+
+def check_gradients(class_name, seed, checkpointing):
+    model, inputs = draw_case(class_name, seed, np.float64)
+    masks = draw_masks(seed) if seed % 3 == 0 else no_masks
+    with computing_with("reference"):
+        expected_loss, expected = model.loss_and_grads(**inputs, masks=masks)
+    loss, grads = model.loss_and_grads(**inputs, masks=masks, checkpointing=checkpointing)
+    np.testing.assert_allclose(loss, expected_loss, rtol=1e-12)
+    assert loss.dtype == expected_loss.dtype
+    assert list(grads) == list(model.params)
+    overall = max(np.abs(gradient).max() for gradient in expected.values())
+    for name, gradient in grads.items():
+        largest = np.abs(expected[name]).max()
+        largest = largest if largest > 1e-10 * overall else overall  # some are 0 but for rounding
+        np.testing.assert_allclose(gradient, expected[name], rtol=0, atol=1e-11 * largest, err_msg=f"{seed} {name}")
 
 
 MISTAKES = [
@@ -200,6 +205,33 @@ def test_a_planted_mistake_is_seen(module, function, right, wrong, monkeypatch):
     monkeypatch.setattr(module, function, with_mistake(getattr(module, function), right, wrong))
     with pytest.raises((AssertionError, RuntimeWarning)):
         check_layers()
+
+
+PASS_MISTAKES = [
+    ("forward", '_apply(x, self.masks("embed", embedded.shape, x))', "pass"),
+    ("backward", '_apply(dx, self.masks("embed", (B, T, D), dx))', "pass"),
+    ("_mlp_half_backward", "dpre[rows] *= kept.slope[rows]", "pass"),
+    ("_mlp_half_backward", "dout.T @ kept.act", "dout.T @ kept.slope"),
+    ("_mlp_half_backward", '_dropped(dx, self.masks(f"h.{i}.mlp.out", (B, T, D), dx))', "dx"),
+    ("_attention_half_backward", "dqkv.T @ kept.ln_1", "dqkv.T @ kept.ln_2"),
+    ("_attention_half_backward", 'enumerate("qkv")', 'enumerate("kqv")'),
+    ("_attention_half_backward", "kept.deviation_1", "kept.deviation_2"),
+    ("_embed_backward", "dwte += embedding_backward", "dwte = embedding_backward"),
+    ("_embed_backward", "np.arange(T)[None, :] if position_ids is None else position_ids", "np.arange(T)[None, :]"),
+]
+
+
+@pytest.mark.parametrize(("method", "right", "wrong"), PASS_MISTAKES)
+def test_a_mistake_in_the_pass_is_seen(method, right, wrong, monkeypatch):
+    monkeypatch.setattr(TrainingPass, method, with_mistake(getattr(TrainingPass, method), right, wrong))
+    with pytest.raises(AssertionError):
+        check_heads()
+
+
+def check_heads():
+    for seed in range(12):
+        for class_name in HEADS:
+            check_gradients(class_name, seed, checkpointing=False)
 
 
 def check_layers():

@@ -74,6 +74,8 @@ class TrainingPass:
         self.streams: list[Array] = []  # what each block took, where blocks are run again
         self.kept: list[Kept] = []
         self.shape = (0, 0)
+        self.normalised: Array  # (N, D), of ln_f, as is
+        self.deviation: Array  # (N, 1)
 
     def forward(self) -> Array:
         """The last hidden state, (B, T, D)."""
@@ -156,9 +158,9 @@ class TrainingPass:
 
     def _block_backward(self, i: int, dx: Array, kept: Kept) -> Params:
         """Gradients of block i's parameters; dx (N, D), the gradient of what it gave, becomes that of what it took."""
-        return self._mlp_backward(i, dx, kept) | self._attention_backward(i, dx, kept)
+        return self._mlp_half_backward(i, dx, kept) | self._attention_half_backward(i, dx, kept)
 
-    def _mlp_backward(self, i: int, dx: Array, kept: Kept) -> Params:
+    def _mlp_half_backward(self, i: int, dx: Array, kept: Kept) -> Params:
         """The second half of block i: gradients of its MLP and ln_2, dx (N, D) brought to where its attention ended."""
         params, config, at = self.params, self.config, f"{self.prefix}h.{i}"
         (B, T), (N, D) = self.shape, dx.shape
@@ -182,7 +184,7 @@ class TrainingPass:
         )
         return grads
 
-    def _attention_backward(self, i: int, dx: Array, kept: Kept) -> Params:
+    def _attention_half_backward(self, i: int, dx: Array, kept: Kept) -> Params:
         """The first half of block i: gradients of its attention and ln_1, dx (N, D) brought to where it began."""
         params, config, at = self.params, self.config, f"{self.prefix}h.{i}"
         attn = f"{at}.attn.attention"
@@ -197,8 +199,10 @@ class TrainingPass:
         dq, dk, dv = _heads(dqkv, B, T, H, 3)
         dz_heads, z_heads = _heads(dz, B, T, H, 1)[0], _heads(kept.z, B, T, H, 1)[0]
         mask = self.masks(f"h.{i}.attn.pattern", (B, H, T, T), dx)
-        kept_of_it = z_heads, kept.exponentials, kept.sums
-        attention_backward(dz_heads, q, k, v, config.window(i), self.real, mask, *kept_of_it, dq, dk, dv)
+        window = config.window(i)
+        attention_backward(
+            dz_heads, q, k, v, window, self.real, mask, z_heads, kept.exponentials, kept.sums, dq, dk, dv
+        )
         dqkv_weight = dqkv.T @ kept.ln_1
         for j, name in enumerate("qkv"):
             grads[f"{attn}.{name}_proj.weight"] = dqkv_weight[j * D : (j + 1) * D]
