@@ -63,7 +63,8 @@ def score(
     shows only where the stride is a few tokens.
 
     Raises:
-        ValueError: the text has fewer than two tokens, or the stride is not between 2 and the context.
+        ValueError: the text has fewer than two tokens, or tokens that the model does not know; the stride is not
+            between 2 and the context.
     """
     if not isinstance(text, str):
         raise TypeError(f"text: received a {type(text).__name__}, expected a str.")
@@ -75,6 +76,11 @@ def score(
     ids = np.array(tokenizer.encode(text), np.int64)
     if len(ids) < 2:
         raise ValueError(f"text: {len(ids)} tokens are too few, the first is not predicted. Pass a longer text.")
+    if ids.max() >= model.config.vocab_size:
+        raise ValueError(
+            f"tokenizer: gave token {ids.max()} for this text, expected tokens below {model.config.vocab_size}, the "
+            "size of the model's vocabulary. Pass the tokenizer that the model was trained with."
+        )
     total, weights, tokens, count = 0.0, 0, 0, 0
     with tqdm(total=len(ids), disable=not progress, desc="score", unit="token") as bar:
         for begin, end, new in windows(len(ids), longest, stride):

@@ -131,6 +131,13 @@ def test_not_a_text():
         minineo.score("Once upon a time", random_model(0))
 
 
+def test_a_tokenizer_of_another_model():
+    model = random_model(0, vocab_size=25)
+    assert minineo.score("axy", model, Letters()).tokens == 2
+    with pytest.raises(ValueError, match="tokenizer: gave token 25 for this text, expected tokens below 25"):
+        minineo.score("axyz", model, Letters())
+
+
 def test_progress_is_shown_on_request(capsys):
     minineo.score(PASSAGE)
     assert capsys.readouterr().err == ""
