@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from finetuning_cases import EXAMPLES, tiny_options, write_examples, write_model
+from finetuning_cases import EXAMPLES, TEXTS, tiny_options, write_examples, write_model
 
 from minineo.classes import GPTNeoForCausalLM
 from minineo.cli import main
@@ -108,6 +108,27 @@ def test_it_goes_on_from_a_fine_tuned_model(tmp_path):
     assert outcome.steps == 1
 
 
+def test_a_head_for_other_labels_is_not_taken_over(tmp_path):
+    finetune(options := tiny_options(tmp_path, "classification", epochs=0.5))
+    for labels in (["beast", "human"], ["animal", "human", "plant"]):
+        texts = [{"text": "Once the king went home.", "label": label} for label in labels]
+        data = write_examples(tmp_path / "other.jsonl", texts)
+        again = tiny_options(
+            tmp_path, "classification", model=options.output, train=data, validation=None, output=tmp_path / "again"
+        )
+        with pytest.raises(ValueError, match=f"is for the labels animal, human, the examples have {', '.join(labels)}"):
+            finetune(again)
+    # for another task it gets another head
+    finetune(tiny_options(tmp_path, "tokens", model=options.output, output=tmp_path / "tokens", epochs=0.5))
+
+
+def test_what_is_measured_is_what_was_written_in_16_bits(tmp_path):
+    options = tiny_options(tmp_path, "language", epochs=2, dtype="float16")
+    outcome = finetune(options)
+    model, tokenizer = GPTNeoForCausalLM.from_pretrained(options.output), GPT2Tokenizer.from_pretrained(options.output)
+    assert TASKS["language"].evaluate(model, tokenizer, EXAMPLES["language"]) == outcome.scores["after"]
+
+
 def test_weights_can_be_written_in_16_bits(tmp_path):
     finetune(options := tiny_options(tmp_path, "language", epochs=1, dtype="float16", validation=None))
     assert json.loads((Path(options.output) / "config.json").read_text())["dtype"] == "float16"
@@ -115,6 +136,7 @@ def test_weights_can_be_written_in_16_bits(tmp_path):
 
 
 def test_a_limit_takes_examples_from_all_of_the_file(tmp_path):
+    assert len({example["label"] for example in EXAMPLES["classification"][:4]}) == 1  # too few to learn from
     outcome = finetune(tiny_options(tmp_path, "classification", limit=4, epochs=1, batch_size=1))
     assert outcome.steps == 4
 
@@ -139,6 +161,8 @@ def test_a_limit_takes_examples_from_all_of_the_file(tmp_path):
         ({"warmup": 1.0}, "warmup: received 1.0"),
         ({"weight_decay": -1.0}, "weight_decay: received -1.0"),
         ({"max_grad_norm": 0.0}, "max_grad_norm: received 0.0"),
+        ({"max_grad_norm": float("nan")}, "max_grad_norm: received nan"),
+        ({"seed": 1 << 64}, "seed: received 18446744073709551616, expected a number below 2**64"),
         ({"dtype": "int8"}, "dtype: received 'int8'"),
         ({"epochs": "many"}, "epochs: received 'many'"),
     ],
@@ -150,10 +174,22 @@ def test_an_option_that_no_run_can_have_is_named(changed, words):
     assert words in str(raised.value)
 
 
+def test_gradients_need_not_be_shortened():
+    options = FinetuningOptions(task="tokens", train="a.jsonl", output="out", max_grad_norm=float("inf"))
+    assert options.max_grad_norm == float("inf")
+
+
+def test_a_tokenizer_of_another_model_is_an_error(tmp_path):
+    options = tiny_options(tmp_path, "language")
+    GPT2Tokenizer.train(TEXTS, 300, progress=False).save_pretrained(str(options.model))
+    with pytest.raises(ValueError, match="model has a tokenizer of 300 tokens, the model's vocabulary only 290"):
+        finetune(options)
+
+
 def test_an_unknown_label_is_found_before_anything_is_written(tmp_path):
     strange = write_examples(tmp_path / "strange.jsonl", [{"text": "Once.", "label": "ghost"}])
     with pytest.raises(
-        ValueError, match=r"strange\.jsonl: example 1: unknown label 'ghost', expected one of animal, hum"
+        ValueError, match=r"strange\.jsonl: unknown label 'ghost' of 'Once\.', expected one of animal, human"
     ):
         finetune(tiny_options(tmp_path, "classification", validation=strange))
     assert not (tmp_path / "out-classification").exists()
@@ -235,7 +271,7 @@ def test_the_command_prints_a_table(tmp_path, capsys):
     rows = {line[:20].strip(): line[20:].split() for line in printed[1:5]}
     assert list(rows) == ["commonest label", "naive Bayes", "before", "after"]
     assert rows["after"] == ["1.000", "1.000"]
-    assert printed[-1].startswith("80 steps in ")
+    assert printed[-1].startswith("80 steps, ")
 
 
 def test_the_command_says_which_line_is_wrong(tmp_path, capsys):
@@ -243,6 +279,14 @@ def test_the_command_says_which_line_is_wrong(tmp_path, capsys):
     write_examples(Path(options.train), [*EXAMPLES["classification"], {"text": "Once."}])
     assert main(_command(options)) == 1
     assert "classification.jsonl, line 9: has no label (it has text)" in capsys.readouterr().err
+
+
+def test_the_command_names_options_as_they_were_typed(tmp_path, capsys):
+    options = tiny_options(tmp_path, "classification")
+    assert main(_command(options, batch_size=0)) == 1
+    assert "--batch-size: received 0" in capsys.readouterr().err
+    assert main(["finetune", "tokens", "--train", "a.jsonl"]) == 1
+    assert "--train and --output are needed" in capsys.readouterr().err
 
 
 def test_the_command_names_the_tasks(capsys):

@@ -91,6 +91,8 @@ def test_line_ends_of_windows_and_blank_lines_do_no_harm(tmp_path):
         language.read(path)
     path.write_bytes('\r\n{"text": "a\u2028b"}\r\n\n'.encode())
     assert language.read(path) == [{"text": "a\u2028b"}]
+    path.write_bytes('{"text": "a"}\n'.encode("utf-8-sig"))  # as some editors of Windows write it
+    assert language.read(path) == [{"text": "a"}]
 
 
 @pytest.mark.parametrize(
@@ -174,8 +176,12 @@ def test_an_answer_is_the_tokens_that_hold_it(folder):
 def test_a_question_that_leaves_no_room_is_an_error(folder):
     model, tokenizer = model_for("answers", folder)
     example = QUESTION | {"question": "z" * 70, "answers": ANSWERS}
-    with pytest.raises(ValueError, match=r"example 2: the question has \d+ tokens, the context of the model only 64"):
+    expected = r"the question 'z{60}\.\.\.' has \d+ tokens, the context of the model only 64"
+    with pytest.raises(ValueError, match=expected):
         answers.encode([QUESTION | {"answers": ANSWERS}, example], tokenizer, model.config)
+    special = example | {"question": "<|endoftext|>" * 20}  # 20 tokens if it were read as special tokens
+    with pytest.raises(ValueError, match="the question"):
+        answers.encode([special], tokenizer, model.config)
 
 
 def test_what_does_not_fit_is_cut_with_a_warning(folder):
@@ -190,6 +196,20 @@ def test_what_does_not_fit_is_cut_with_a_warning(folder):
     lost = {"question": "Who?", "context": long + " king", "answers": {"text": ["king"], "answer_start": [201]}}
     with pytest.warns(UserWarning, match="1 of 2 examples are left out"):
         assert len(answers.encode([lost, QUESTION | {"answers": ANSWERS}], tokenizer, model.config)) == 1
+
+
+def test_texts_are_learned_from_as_they_are_scored(folder):
+    model, tokenizer = model_for("language", folder)
+    text = "Once the king<|endoftext|>Once the bear"
+    (row,) = language.encode([{"text": text}], tokenizer, model.config)
+    assert row["input_ids"] == [*tokenizer.encode(text), tokenizer.eos_token_id]
+    assert len(batches.ids(row)) == score(text, model, tokenizer).tokens + 2  # the first, and the end
+
+
+def test_a_text_of_one_token_is_an_error(folder):
+    model, tokenizer = model_for("language", folder)
+    with pytest.raises(ValueError, match="the text 'O' has 1 token, expected at least 2"):
+        language.encode([{"text": "O"}], tokenizer, model.config)
 
 
 def test_texts_are_cut_into_rows_as_long_as_the_context(folder):

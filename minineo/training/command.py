@@ -52,7 +52,7 @@ def train(arguments: argparse.Namespace) -> None:
     try:
         options = options_from(given)
     except (ValueError, TypeError) as error:
-        raise ValueError(_with_flags(str(error), typed)) from error
+        raise ValueError(with_flags(str(error), typed)) from error
     limit_threads(options.workers)
 
     from minineo.training.loop import train as run_training
@@ -74,7 +74,7 @@ def _flag(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
-def _with_flags(message: str, typed: Collection[str]) -> str:
+def with_flags(message: str, typed: Collection[str]) -> str:
     """An error that begins with names of options, those as they were typed on the command line."""
     names, colon, rest = message.partition(": ")
     return ", ".join(_flag(name) if name in typed else name for name in names.split(", ")) + colon + rest

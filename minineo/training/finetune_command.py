@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from minineo.training.command import add_options, limit_threads
+from minineo.training.command import add_options, limit_threads, with_flags
 from minineo.training.finetuning_options import FIELDS, TASK_NAMES, finetuning_options_from
 
 
@@ -21,7 +21,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def finetune(arguments: argparse.Namespace) -> None:
     """Fine-tune a model for a task."""
     given: dict[str, Any] = {name: value for name, value in vars(arguments).items() if name in FIELDS}
-    options = finetuning_options_from(given)
+    if not given.get("train") or not given.get("output"):
+        raise ValueError(
+            "--train and --output are needed: "
+            f"minineo finetune {arguments.task} --train examples.jsonl --output my-model"
+        )
+    try:
+        options = finetuning_options_from(given)
+    except (ValueError, TypeError) as error:
+        raise ValueError(with_flags(str(error), given)) from error
     limit_threads(options.workers)
 
     from minineo.commands import print_table
@@ -30,4 +38,4 @@ def finetune(arguments: argparse.Namespace) -> None:
     found = finetuning.finetune(options, progress=True)
     if found.scores:
         print_table(finetuning.table(found.scores), right=(1, 2))
-    print(f"\n{found.steps} steps in {found.seconds:.0f} s, written to {options.output}")
+    print(f"\n{found.steps} steps, {found.seconds:.0f} s with measuring, written to {options.output}")

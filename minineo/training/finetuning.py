@@ -12,25 +12,25 @@ import time
 import warnings
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass
-from importlib.resources import as_file, files
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
-from minineo.checkpoints import cast
+from minineo.bundled import checkpoint_directory
+from minineo.checkpoints import cast, describe
+from minineo.config import GPTNeoConfig
 from minineo.json_file import write_text
 from minineo.tokenizer import GPT2Tokenizer
 from minineo.training import log
 from minineo.training.clipping import clip_by_global_norm
 from minineo.training.finetuning_options import FinetuningOptions
-from minineo.training.loop import StopRequest
 from minineo.training.optimisers import AdamW
 from minineo.training.options import usable_cores
 from minineo.training.output_directory import check_output, held
 from minineo.training.schedule import learning_rate
+from minineo.training.stop_request import StopRequest
 from minineo.training.tasks import TASKS, Task
 from minineo.training.tasks.batches import Model, Row, batches, loss_and_grads
 from minineo.training.tasks.examples import Example, spread
@@ -45,7 +45,7 @@ LOG_EVERY = 10
 class Outcome:
     """What a run came to: scores on the held-out examples, of the baselines and of the model before and after.
 
-    `seconds` is the time that the steps took.
+    `seconds` is the time that all of it took, reading and measuring included.
     """
 
     scores: dict[str, Scores]
@@ -73,6 +73,7 @@ def finetune(options: FinetuningOptions, progress: bool = False) -> Outcome:
 
 def _finetune(options: FinetuningOptions, progress: bool) -> Outcome:
     """Read, measure, learn, write, measure again."""
+    began = time.perf_counter()
     task, output = TASKS[options.task], Path(options.output)
     check_output(output, SCORES_FILE)
     train = spread(task.read(options.train), options.limit)
@@ -88,16 +89,17 @@ def _finetune(options: FinetuningOptions, progress: bool) -> Outcome:
         scores = task.baselines(train, validation)
         say(f"measuring the model before, on {len(validation)} held-out examples", progress)
         scores["before"] = task.evaluate(model, tokenizer, validation, workers)
-    began = time.perf_counter()
     steps = learn(model, rows, options, workers, progress)
-    outcome = Outcome(scores, steps, time.perf_counter() - began)
     save(model, tokenizer, options)
     if steps < number_of_steps(options, rows):
         say(f"stopped after step {steps}; {output} holds the model as it is", progress)
         raise KeyboardInterrupt
     if validation is not None:
         say("measuring the model after", progress)
-        scores["after"] = task.evaluate(model, tokenizer, validation, workers)
+        written = task.model_class.from_pretrained(output)  # what the files hold, be it in 16 bits
+        scores["after"] = task.evaluate(written, tokenizer, validation, workers)
+    outcome = Outcome(scores, steps, time.perf_counter() - began)
+    if validation is not None:
         write_text(output / SCORES_FILE, json.dumps(asdict(outcome), indent=2) + "\n")
     return outcome
 
@@ -106,22 +108,47 @@ def prepare(task: Task, options: FinetuningOptions, examples: list[Example]) -> 
     """The model to begin with, with a head for the task drawn at random unless it has one, and its tokenizer.
 
     Both get a token to pad with, the end-of-text token, if they have none.
+
+    Raises:
+        ValueError: the tokenizer has no end-of-text token, or is another model's; the model's head is for other labels.
     """
-    place = as_file(files("minineo") / "assets") if options.model is None else nullcontext(Path(options.model))
-    with place as directory, warnings.catch_warnings():
+    with checkpoint_directory(options.model) as directory, warnings.catch_warnings():
         tokenizer = GPT2Tokenizer.from_pretrained(directory)
         if tokenizer.eos_token_id is None:
             raise ValueError("model: its tokenizer has no eos_token, which marks where a text ends.")
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token
-        fields = task.config_fields(examples) | {"pad_token_id": tokenizer.pad_token_id}
+        fields = task.config_fields(examples)
+        check_head(task, directory, fields.get("label2id"))
+        fields |= {"pad_token_id": tokenizer.pad_token_id}
         if options.dropout is not None:
             names = ("embed_dropout", "attention_dropout", "resid_dropout", "classifier_dropout")
             fields |= dict.fromkeys(names, options.dropout)
         warnings.filterwarnings("ignore", message=".*initialised at random")  # so it shall be
         model = task.model_class.from_pretrained(directory, seed=options.seed, **fields)
         model.params = {name: np.array(value) for name, value in model.params.items()}  # in memory, to be changed
+        if len(tokenizer) > model.config.vocab_size:
+            raise ValueError(
+                f"model: {directory} has a tokenizer of {len(tokenizer)} tokens, the model's vocabulary only "
+                f"{model.config.vocab_size}. Use the tokenizer that the model was trained with."
+            )
     return model, tokenizer
+
+
+def check_head(task: Task, directory: Path, label2id: Mapping[str, int] | None) -> None:
+    """Raise where a checkpoint has a head for other labels, or other numbers of them, than those to be learned.
+
+    Raises:
+        ValueError: naming both.
+    """
+    config = GPTNeoConfig.from_pretrained(directory)
+    head = task.model_class.head_shapes(config)
+    has_head = any(tensor.name in head for tensor in describe(directory))
+    if label2id is not None and has_head and config.label2id != label2id:
+        raise ValueError(
+            f"model: the head of {directory} is for the labels {', '.join(config.label2id)}, the examples have "
+            f"{', '.join(label2id)}. Use examples with the model's labels, or begin with a model without this head."
+        )
 
 
 def encode(task: Task, path: str, examples: list[Example], model: Model, tokenizer: GPT2Tokenizer) -> list[Row]:
@@ -204,8 +231,8 @@ def save(model: Model, tokenizer: GPT2Tokenizer, options: FinetuningOptions) -> 
                 f"{name} has become infinite or no number, in {options.dtype}. Try a lower learning_rate"
                 f"{' or dtype float32' if options.dtype != 'float32' else ''}. No model has been written."
             )
-    type(model)(model.config, params).save_pretrained(options.output)
     tokenizer.save_pretrained(options.output)
+    type(model)(model.config, params).save_pretrained(options.output)  # last: with its config.json all is there
 
 
 def table(scores: Mapping[str, Mapping[str, float]]) -> list[tuple[str, ...]]:

@@ -76,12 +76,18 @@ def _check(options: FinetuningOptions) -> None:
         raise ValueError("output: received nothing, expected a directory for the model, the scores and the log.")
     check_integer("batch_size", options.batch_size, minimum=1)
     check_integer("seed", options.seed, minimum=0)
+    if options.seed >= 1 << 64:
+        raise ValueError(f"seed: received {options.seed}, expected a number below 2**64.")
     for name in ("limit", "workers"):
         if getattr(options, name) is not None:
             check_integer(name, getattr(options, name), minimum=1)
-    for name in ("epochs", "learning_rate", "max_grad_norm"):
+    for name in ("epochs", "learning_rate"):
         if not 0.0 < getattr(options, name) < math.inf:
             raise ValueError(f"{name}: received {getattr(options, name)}, expected a positive number.")
+    if not options.max_grad_norm > 0.0:
+        raise ValueError(
+            f"max_grad_norm: received {options.max_grad_norm}, expected a positive number; inf shortens nothing."
+        )
     if not 0.0 <= options.weight_decay < math.inf:
         raise ValueError(f"weight_decay: received {options.weight_decay}, expected 0 or a positive number.")
     for name in ("warmup", "dropout"):

@@ -1,6 +1,7 @@
 """Tasks that a language model can be fine-tuned for, each a module with the same functions.
 
-`TASKS` has them by name: `read` examples, `encode` them for the model, `predict`, and `evaluate` beside `baselines`.
+`TASKS` has them by name: `read` examples, `encode` them for the model, `evaluate` beside `baselines`, and `predict`,
+which `language` has none of: there `model.generate` goes on with a text.
 """
 
 from __future__ import annotations

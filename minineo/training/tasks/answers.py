@@ -19,7 +19,7 @@ from minineo.classes import GPTNeoForQuestionAnswering
 from minineo.config import GPTNeoConfig
 from minineo.tokenizer import GPT2Tokenizer
 from minineo.training.tasks.batches import Model, Row, run_model
-from minineo.training.tasks.examples import Example, check_text, read_examples
+from minineo.training.tasks.examples import Example, check_text, quoted, read_examples
 from minineo.training.tasks.metrics import Scores, exact_match, f1_of_answer
 
 model_class = GPTNeoForQuestionAnswering
@@ -83,10 +83,12 @@ def _encode_pairs(
     """Ids of question and context, and the span of each token in the context."""
     T = config.max_position_embeddings
     found = []
-    for number, example in enumerate(examples, start=1):
-        length = len(tokenizer.encode(example["question"]))
+    for example in examples:
+        length = len(tokenizer.encode(example["question"], split_special_tokens=True))
         if length >= T:
-            raise ValueError(f"example {number}: the question has {length} tokens, the context of the model only {T}.")
+            raise ValueError(
+                f"the question {quoted(example['question'])} has {length} tokens, the context of the model only {T}."
+            )
         encoded = tokenizer(
             example["question"],
             example["context"],

@@ -45,7 +45,7 @@ def encode(examples: Sequence[Example], tokenizer: GPT2Tokenizer, config: GPTNeo
     Raises:
         ValueError: a label is not one of the configuration's.
     """
-    check_known_labels([[example["label"]] for example in examples], config)
+    check_known_labels([(example["text"], [example["label"]]) for example in examples], config)
     found = encode_texts([example["text"] for example in examples], tokenizer, config)
     labels = [config.label2id[example["label"]] for example in examples]
     return [{"input_ids": ids, "labels": label} for ids, label in zip(found, labels, strict=True)]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from minineo.config import GPTNeoConfig
 from minineo.tokenizer import GPT2Tokenizer
+from minineo.training.tasks.examples import quoted
 
 
 def label_fields(labels: Sequence[str]) -> dict[str, Any]:
@@ -21,17 +22,17 @@ def label_fields(labels: Sequence[str]) -> dict[str, Any]:
     return {"id2label": dict(enumerate(labels)), "label2id": {label: i for i, label in enumerate(labels)}}
 
 
-def check_known_labels(labels: Sequence[Sequence[str]], config: GPTNeoConfig) -> None:
-    """Raise unless the model has all labels of all examples.
+def check_known_labels(labelled: Iterable[tuple[str, Sequence[str]]], config: GPTNeoConfig) -> None:
+    """Raise unless the model has all labels of all texts; each text comes with its labels.
 
     Raises:
-        ValueError: naming the label, and the number of its example.
+        ValueError: naming the label, and quoting its text.
     """
-    for number, labels_of_example in enumerate(labels, start=1):
-        for label in labels_of_example:
+    for text, labels in labelled:
+        for label in labels:
             if label not in config.label2id:
                 raise ValueError(
-                    f"example {number}: unknown label {label!r}, expected one of {', '.join(config.label2id)}: those "
+                    f"unknown label {label!r} of {quoted(text)}, expected one of {', '.join(config.label2id)}: those "
                     "of the examples that the model has learned from."
                 )
 

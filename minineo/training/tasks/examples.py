@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import os
 from collections.abc import Callable, Collection
@@ -20,7 +21,7 @@ def read_examples(
     """Read the examples of a file; blank lines are passed over.
 
     Args:
-        path: a file of JSON lines in UTF-8.
+        path: a file of JSON lines in UTF-8, with or without a byte-order mark.
         required: keys that each example has.
         optional: keys that it may have besides.
         check: says what is wrong with an example that has these keys, or None.
@@ -33,7 +34,7 @@ def read_examples(
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file. Expected a file of JSON lines, one example a line.")
     examples = []
-    for number, raw in enumerate(path.read_bytes().split(b"\n"), start=1):
+    for number, raw in enumerate(path.read_bytes().removeprefix(codecs.BOM_UTF8).split(b"\n"), start=1):
         if raw.strip():
             example = _parse(raw, f"{path}, line {number}")
             problem = _check_keys(example, required, optional) or check(example)
@@ -51,6 +52,11 @@ def check_text(example: Example, key: str) -> str | None:
     if not isinstance(text, str):
         return f"{key}: received a {type(text).__name__}, expected a text"
     return None if text.strip() else f"{key}: received an empty text"
+
+
+def quoted(text: str) -> str:
+    """A text, or where it is long how it begins: to be found again in its file."""
+    return repr(text if len(text) <= 60 else f"{text[:60]}...")
 
 
 def spread(examples: list[Example], most: int | None) -> list[Example]:

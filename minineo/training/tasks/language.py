@@ -15,7 +15,7 @@ from minineo.config import GPTNeoConfig
 from minineo.scoring import score
 from minineo.tokenizer import GPT2Tokenizer
 from minineo.training.tasks.batches import Model, Row
-from minineo.training.tasks.examples import Example, check_text, read_examples
+from minineo.training.tasks.examples import Example, check_text, quoted, read_examples
 from minineo.training.tasks.metrics import Scores
 
 model_class = GPTNeoForCausalLM
@@ -32,10 +32,22 @@ def config_fields(examples: Sequence[Example]) -> dict[str, Any]:
 
 
 def encode(examples: Sequence[Example], tokenizer: GPT2Tokenizer, config: GPTNeoConfig) -> list[Row]:
-    """Rows as long as the context, cut from the texts one after another; the end-of-text token follows each text."""
+    """Rows as long as the context, cut from the texts one after another; the end-of-text token follows each text.
+
+    Special tokens that are written out become special tokens, as where the texts are scored.
+
+    Raises:
+        ValueError: a text has a single token, which nothing comes before.
+    """
     stream: list[int] = []
     for example in examples:
-        stream += [*tokenizer.encode(example["text"], split_special_tokens=True), tokenizer.eos_token_id]
+        ids = tokenizer.encode(example["text"])
+        if len(ids) < 2:
+            raise ValueError(
+                f"the text {quoted(example['text'])} has {len(ids)} token, expected at least 2. Leave it out, or make "
+                "it part of another."
+            )
+        stream += [*ids, tokenizer.eos_token_id]
     T = config.max_position_embeddings
     rows = [stream[i : i + T] for i in range(0, len(stream), T)]
     # the model shifts labels by one itself; a single token would have none before it to be predicted from

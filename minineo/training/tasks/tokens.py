@@ -15,7 +15,7 @@ import numpy as np
 from minineo.classes import GPTNeoForTokenClassification
 from minineo.config import GPTNeoConfig
 from minineo.tokenizer import GPT2Tokenizer
-from minineo.training.tasks.batches import IGNORED, Model, Row, ids, run_model
+from minineo.training.tasks.batches import IGNORED, Model, Row, run_model
 from minineo.training.tasks.encoding import check_known_labels, label_fields, warn_of_cuts
 from minineo.training.tasks.examples import Example, read_examples
 from minineo.training.tasks.metrics import Scores, accuracy, macro_f1
@@ -52,16 +52,17 @@ def encode(examples: Sequence[Example], tokenizer: GPT2Tokenizer, config: GPTNeo
     Raises:
         ValueError: a label is not one of the configuration's.
     """
-    check_known_labels([example["labels"] for example in examples], config)
+    check_known_labels([(" ".join(example["words"]), example["labels"]) for example in examples], config)
+    encoded = _encode_words([example["words"] for example in examples], tokenizer)
+    warn_of_cuts([len(row) for row, _ in encoded], config)
+    T = config.max_position_embeddings
     rows: list[Row] = []
-    for example, (row, first) in zip(examples, _encode_words([e["words"] for e in examples], tokenizer), strict=True):
+    for example, (row, first) in zip(examples, encoded, strict=True):
         labels = [IGNORED] * len(row)
         for position, label in zip(first, example["labels"], strict=True):
             labels[position] = config.label2id[label]
-        rows.append({"input_ids": row, "labels": labels})
-    warn_of_cuts([len(ids(row)) for row in rows], config)
-    T = config.max_position_embeddings
-    return [{name: value[:T] for name, value in row.items() if isinstance(value, list)} for row in rows]
+        rows.append({"input_ids": row[:T], "labels": labels[:T]})
+    return rows
 
 
 def _encode_words(texts: Sequence[Sequence[str]], tokenizer: GPT2Tokenizer) -> list[tuple[list[int], list[int]]]:
