@@ -29,7 +29,7 @@ VERBS = (
     "said|cried|asked|answered|replied|exclaimed|declared|remarked|returned|continued|whispered|shouted|enquired|"
     "retorted|suggested|agreed|demanded|screamed|murmured|added|called|inquired|interrupted|repeated|growled"
 )
-SPEAKER = r"(?:the |little |old )*(?:(?:Mrs|Mr|Dr)\. )?[A-Z][\w-]+(?: [A-Z][\w-]+)*"
+SPEAKER = r"(?:the |little |old )*(?:(?:Mrs|Mr|Dr)\. )?[A-Z]\w+(?:-\w+)*(?: [A-Z]\w+(?:-\w+)*)*"
 
 Example = dict[str, Any]
 
@@ -78,7 +78,8 @@ def language(documents: list[Document]) -> Iterator[tuple[Document, Example]]:
 
 # -- classification: who wrote this paragraph? -------------------------------------------------------------------------
 
-INSIDE = re.compile(r"(?<=[\w,;] )[^\W\d_][\w'-]*")  # words that begin no sentence, where a capital means a name
+# words that begin no sentence, where a capital means a name
+INSIDE = re.compile(r"(?:(?<=[\w,;] )|(?<=Mrs\. )|(?<=Mr\. )|(?<=Dr\. ))[^\W\d_][\w'-]*")
 WORD = re.compile(r"[^\W\d_][\w'-]*")
 
 
@@ -138,11 +139,11 @@ def words_and_labels(paragraph: str) -> tuple[list[str], list[str]]:
 
 # -- answers: who said that? -------------------------------------------------------------------------------------------
 
-TAG = re.compile(rf'"([^"]+)[,.!?-]" (?:{VERBS}) ({SPEAKER})(?![\w\']| and )')
+TAG = re.compile(rf'"([^"]+)[,.!?-]" (?:{VERBS}) ({SPEAKER})(?![\w\']|-\w| and | woman)')
 
 
 def answers(documents: list[Document]) -> Iterator[tuple[Document, Example]]:
-    """Some paragraphs, a piece of speech from them, and who spoke, as SQuAD has it.
+    """Some paragraphs, the last words of somebody in them, and who said them, as SQuAD has it.
 
     {"question": 'Who said "..."?', "context": ..., "answers": {"text": [...], "answer_start": [...]}}
 
@@ -152,7 +153,7 @@ def answers(documents: list[Document]) -> Iterator[tuple[Document, Example]]:
     for document in documents:
         for context, tags in contexts(document.paragraphs):
             for match in tags:
-                quote = " ".join(match[1].split()[:8])
+                quote = " ".join(match[1].split()[-8:])
                 if " " in quote and context.count(quote) == 1:
                     answer = {"text": [match[2]], "answer_start": [match.start(2)]}
                     yield document, {"question": f'Who said "{quote}"?', "context": context, "answers": answer}

@@ -6,7 +6,9 @@ it: each answer is a piece of the context, beginning at that character. Training
 
 from __future__ import annotations
 
+import math
 import os
+import re
 import warnings
 from collections import Counter
 from collections.abc import Sequence
@@ -147,16 +149,30 @@ def scores(examples: Sequence[Example], predicted: Sequence[str]) -> Scores:
 
 
 def baselines(train: Sequence[Example], validation: Sequence[Example]) -> dict[str, Scores]:
-    """Scores to beat: the commonest answer to every question; of the answers in the context the commonest, or the last.
+    """Scores to beat: the commonest answer to every question; of those in the context the commonest, last or next.
 
-    Answers are those of the training examples.
+    Answers are those of the training examples. The next one is the first behind what the question quotes, if it quotes.
     """
     counts = Counter(example["answers"]["text"][0] for example in train)
     ranked = [answer for answer, _ in counts.most_common()]
     inside = [[a for a in ranked if a in example["context"]] or ranked[:1] for example in validation]
     last = [max(found, key=example["context"].rfind) for found, example in zip(inside, validation, strict=True)]
+    following = [
+        min(found, key=lambda answer: (distance(example, answer), -len(answer)))
+        for found, example in zip(inside, validation, strict=True)
+    ]
     return {
         "commonest answer": scores(validation, [ranked[0]] * len(validation)),
         "commonest in the context": scores(validation, [found[0] for found in inside]),
         "last in the context": scores(validation, last),
+        "next after the quotation": scores(validation, following),
     }
+
+
+def distance(example: Example, answer: str) -> float:
+    """Characters from the end of what the question quotes to the answer; infinite if it does not stand behind it."""
+    context = example["context"]
+    quotation = re.search('"(.+)"', example["question"])
+    begin = context.find(quotation[1]) + len(quotation[1]) if quotation and quotation[1] in context else 0
+    found = context.find(answer, begin)
+    return math.inf if found < 0 else found - begin
