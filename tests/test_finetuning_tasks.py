@@ -389,7 +389,7 @@ def test_baselines_know_the_training_examples_only():
         "commonest answer": 0.0,
         "commonest in the context": 0.5,
         "last in the context": 0.5,
-        "next after the quotation": 0.5,
+        "next after the quotation": 1.0,  # no quotation: the first one
     }
     said = '"No," said the wolf. "Yes," said the bear. "No," said the wolf.'
     both = {"question": 'Who said "Yes"?', "context": said, "answers": {"text": ["bear"], "answer_start": [37]}}
