@@ -71,7 +71,7 @@ class Reporter:
             self.steps, self.seconds = 0, 0.0
         self.bar.set_postfix_str(f"loss {found.loss:.3f}, {self.speed:,.0f} tokens/s", refresh=False)
         self._show(self.bar.update)
-        if any(map(self._due, (options.eval_every, options.sample_every, options.save_every))):
+        if self._due(options.eval_every) or self._due(options.sample_every):  # saving checks for itself
             self.run.check()
         improved = self._due(options.eval_every) and self._evaluate()
         if self._due(options.sample_every):

@@ -75,7 +75,7 @@ class TrainingStep:
             )
             for rows, space in zip(parts, self.workspaces, strict=False)
         ]
-        return _sum([found.result() for found in shares])
+        return sum_of_shares([found.result() for found in shares])
 
     def _share(
         self, windows: Array, step: int, first_row: int, counted: int, workspace: Workspace
@@ -95,7 +95,7 @@ class TrainingStep:
         return float(loss), add_gradients(run.backward(dhidden), head_grads)
 
 
-def _sum(shares: Sequence[tuple[float, Params]]) -> tuple[float, Params]:
+def sum_of_shares(shares: Sequence[tuple[float, Params]]) -> tuple[float, Params]:
     """Add up losses and gradients, into the first share's arrays."""
     loss, grads = shares[0]
     for other_loss, others in shares[1:]:

@@ -16,6 +16,8 @@ from minineo.classes import GPTNeoForCausalLM
 from minineo.layers.dropout import DropoutMasks, no_masks
 from minineo.model.block import Params
 from minineo.pretrained import GPTNeoPreTrainedModel
+from minineo.training.distributed import share
+from minineo.training.step import sum_of_shares
 
 Row = dict[str, list[int] | int]
 """What a model takes, for one text: `input_ids` (T,), and labels for the text (an int) or for each token (T,)."""
@@ -85,22 +87,18 @@ def loss_and_grads(
     total = counted(model, batch)
 
     def compute(part: int) -> tuple[float, Params] | None:
-        first, end = (len(rows) * i // workers for i in (part, part + 1))
-        piece = {name: array[first:end] for name, array in batch.items()}
-        if first == end or counted(model, piece) == 0:
+        mine = share(len(rows), part, workers)
+        piece = {name: array[mine.start : mine.stop] for name, array in batch.items()}
+        if not mine or counted(model, piece) == 0:
             return None  # the mean of no labels is no number
         weight = counted(model, piece) / total
-        masks = DropoutMasks(model.config, seed, step, first) if has_dropout(model) else no_masks
+        masks = DropoutMasks(model.config, seed, step, mine.start) if has_dropout(model) else no_masks
         loss, grads = model.loss_and_grads(**piece, masks=masks)
         for gradient in grads.values():
             gradient *= weight
         return float(loss) * weight, grads
 
-    shares = [found for found in pool.map(compute, range(workers)) if found is not None]
-    for _, others in shares[1:]:
-        for name, gradient in shares[0][1].items():
-            gradient += others[name]
-    return sum(loss for loss, _ in shares), shares[0][1]
+    return sum_of_shares([found for found in pool.map(compute, range(workers)) if found is not None])
 
 
 def has_dropout(model: Model) -> bool:
