@@ -34,7 +34,7 @@ def open_safetensors(path: str | os.PathLike[str]) -> dict[str, Array]:
     Raises:
         CheckpointError: when the file is damaged, or holds a dtype that NumPy does not have.
     """
-    path = _regular_file(path)
+    path = regular_file(path)
     with path.open("rb") as file:
         header = read_header(file, path)
         for info in header.tensors:
@@ -57,15 +57,16 @@ def open_safetensors(path: str | os.PathLike[str]) -> dict[str, Array]:
 
 def describe_safetensors(path: str | os.PathLike[str]) -> Header:
     """Read only the header of a file, which may be larger than memory and hold any dtype."""
-    path = _regular_file(path)
+    path = regular_file(path)
     with path.open("rb") as file:
         return read_header(file, path)
 
 
-def _regular_file(path: str | os.PathLike[str]) -> Path:
+def regular_file(path: str | os.PathLike[str]) -> Path:
+    """The path of a file, after a look at whether it is one."""
     path = Path(path)
     if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait for ever
-        raise CheckpointError(f"{path}: not a file, expected a safetensors file")
+        raise CheckpointError(f"{path}: not a file, expected one that holds weights")
     return path
 
 
