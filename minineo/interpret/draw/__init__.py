@@ -1,0 +1,16 @@
+"""Pictures of what happens in a model, with matplotlib (extra `plot`); each function returns the Axes it drew on.
+
+`ax=` draws into a figure of yours. Without it the picture has its own, which Jupyter shows and
+`ax.figure.savefig("picture.png")` (or `.svg`, `.pdf`) writes.
+"""
+
+try:
+    import matplotlib.figure  # noqa: F401
+except ImportError as error:
+    raise ImportError('pictures need matplotlib, which is not installed: pip install "minineo[plot]"') from error
+
+from minineo.interpret.draw.charts import bars, heat_map
+from minineo.interpret.draw.labels import token_bytes
+from minineo.interpret.draw.text import coloured_text
+
+__all__ = ["bars", "coloured_text", "heat_map", "token_bytes"]
