@@ -21,6 +21,7 @@ from minineo.checkpoints import cast as cast_floats
 from minineo.checkpoints import floating_dtype, match, read_state_dict, save_state_dict
 from minineo.checkpoints.directory import WEIGHTS_NAME
 from minineo.config import GPTNeoConfig
+from minineo.edits import Edits, editing
 from minineo.fast import FAST
 from minineo.fast.learning import loss_and_grads as fast_loss_and_grads
 from minineo.json_file import read_json_object, write_text
@@ -32,9 +33,10 @@ from minineo.model.heads import REFERENCE, Functions
 from minineo.model.heads_backward import HEADS_BACKWARD, loss_and_grads
 from minineo.model.initialise import initialise
 from minineo.model.inputs import check_inputs, check_library, check_params
-from minineo.model.names import BASE_PREFIX, Shapes, parameter_shapes
+from minineo.model.names import BASE_PREFIX, Shapes, intermediate_names, parameter_shapes
 from minineo.model.outputs import ModelOutput
 from minineo.tap import Tap, no_tap
+from minineo.trace import trace
 
 GENERATION_CONFIG_FILE = "generation_config.json"
 
@@ -52,6 +54,7 @@ class GPTNeoPreTrainedModel(Generic[Output]):
     prefix: ClassVar[str] = BASE_PREFIX  # of the transformer's parameters
     returns_cache: ClassVar[bool] = True
     head_inputs: ClassVar[tuple[str, ...]] = ()  # what the call takes beyond the transformer's inputs
+    trace = trace
 
     def __init__(self, config: GPTNeoConfig, params: Mapping[str, Array] | None = None, seed: int = 0) -> None:
         """Take over `params`, or draw them from `seed` as Hugging Face initialises a new model."""
@@ -149,6 +152,10 @@ class GPTNeoPreTrainedModel(Generic[Output]):
             text = json.dumps(self.generation_config, indent=2, sort_keys=True) + "\n"
             write_text(path / GENERATION_CONFIG_FILE, text)
 
+    def intermediate_names(self, token_types: bool = True) -> list[str]:
+        """What `trace` and `edits` can name, in order of computation; the table is in `minineo.model.names`."""
+        return intermediate_names(self.config, token_types, head=bool(self.head_inputs))
+
     def num_parameters(self) -> int:
         """How many numbers the model has learned; a tied head counts once."""
         return sum(int(array.size) for array in self.params.values())
@@ -172,6 +179,7 @@ class GPTNeoPreTrainedModel(Generic[Output]):
         return_dict: bool | None = None,
         tap: Tap = no_tap,
         masks: Masks = no_masks,
+        edits: Edits | None = None,
         **head_inputs: Any,
     ) -> Output:
         """Run the model: its class says what goes in beside the tokens and what comes out.
@@ -179,8 +187,9 @@ class GPTNeoPreTrainedModel(Generic[Output]):
         input_ids (B, T) of integers, or in their place inputs_embeds (B, T, D); attention_mask (B, S), 0 at padding,
         where S counts cached and new positions; position_ids and token_type_ids (B, T). `past_key_values` of an
         earlier output continue it. Flags that are None follow the configuration. `return_dict=False` gives a tuple.
-        `tap` sees, and may replace, every intermediate (`minineo.tap`). There is no dropout but what `masks` say
-        (`minineo.layers.dropout`).
+        `edits` replace intermediates by functions of them or by arrays, under names or globs such as "h.3.attn.out"
+        (`minineo.edits`); after them `tap` sees every intermediate, and may replace it, too (`minineo.tap`). There is
+        no dropout but what `masks` say (`minineo.layers.dropout`).
 
         Raises:
             ValueError, TypeError: saying which input is wrong, what was received and what was expected.
@@ -190,6 +199,8 @@ class GPTNeoPreTrainedModel(Generic[Output]):
             head_inputs,
             masks,
         )
+        if edits is not None:
+            tap = editing(edits, self.intermediate_names(token_types=token_type_ids is not None), tap)
         config = self.config
         output = type(self).forward(
             self.params,

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from minineo.arrays import Array
+from minineo.edits import Edits
 from minineo.generation.checks import check_values, from_where, plain
 
 Processor = Callable[[Array, Array], Array]  # (ids so far (N, T), scores (N, V)) -> new scores (N, V)
@@ -76,6 +77,10 @@ class GenerationArguments:
     assistant_model: Any = None  # a smaller model of the same vocabulary, which guesses
     num_assistant_tokens: int = 20  # how many tokens it may guess at a time
     assistant_confidence_threshold: float = 0.4  # it stops after a token that it gives a lower probability
+
+    # What is changed inside the model at each step (`minineo.edits`), but not inside an assistant. With a cache a step
+    # computes new positions only: first all of the prompt, then one position, or several where guesses are checked.
+    edits: Edits | None = None
 
     # How it runs and what comes back.
     use_cache: bool = True

@@ -75,7 +75,7 @@ def beam_search(
     running, finished = _start(context.input_ids, n)
     hopeful = xp.ones((running.scores.shape[0], 1), dtype=xp.bool, device=device(context.input_ids))
     for step in with_progress(range(1, arguments.steps + 1), arguments.progress, desc="generate", unit="token"):
-        logits, context = next_token_logits(model, context, arguments.use_cache)
+        logits, context = next_token_logits(model, context, arguments.use_cache, arguments.edits)
         logits, context = repeat_rows(logits, context, times)
         times = 1
         log_probabilities = process(processors, context.input_ids, log_softmax(logits))

@@ -15,6 +15,7 @@ import numpy as np
 from array_api_compat import array_namespace
 
 from minineo.arrays import Array
+from minineo.edits import editing
 from minineo.generation.arguments import GenerationArguments, Processor, resolve, with_lengths
 from minineo.generation.beam import beam_search
 from minineo.generation.checks import random_generator
@@ -119,6 +120,8 @@ def _plan(model: Any, input_ids: Any, attention_mask: Any, config: Any, given: M
     arguments, origins = resolve(model.config, stored, _as_dictionary(config), given)
     if input_ids is None and attention_mask is None:
         attention_mask = [[1]]  # the beginning token is text, even if it is the padding token, too
+    if arguments.edits is not None:
+        editing(arguments.edits, model.intermediate_names(token_types=False))  # raises now, not at the first step
     input_ids = prompt_ids(model, input_ids, arguments.bos_token_id)
     context = prompt_context(model, input_ids, attention_mask, arguments)
     prompt_length = input_ids.shape[1]

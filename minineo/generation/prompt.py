@@ -12,6 +12,7 @@ from typing import Any
 from array_api_compat import array_namespace, device
 
 from minineo.arrays import Array, at_least_float32
+from minineo.edits import Edits
 from minineo.generation.arguments import GenerationArguments
 from minineo.model.cache import Cache
 from minineo.model.inputs import check_ids, check_library, check_mask
@@ -49,13 +50,17 @@ class Context:
         )
 
 
-def next_token_logits(model: Any, context: Context, use_cache: bool) -> tuple[Array, Context]:
+def next_token_logits(
+    model: Any, context: Context, use_cache: bool, edits: Edits | None = None
+) -> tuple[Array, Context]:
     """Run the model on the tokens that it has not seen yet: logits (B, V) for the next token, and the new cache."""
-    logits, context = last_logits(model, context, 1, use_cache)
+    logits, context = last_logits(model, context, 1, use_cache, edits)
     return logits[:, -1, :], context
 
 
-def last_logits(model: Any, context: Context, count: int, use_cache: bool) -> tuple[Array, Context]:
+def last_logits(
+    model: Any, context: Context, count: int, use_cache: bool, edits: Edits | None = None
+) -> tuple[Array, Context]:
     """As `next_token_logits`, for the tokens after each of the last `count` positions: (B, count, V)."""
     seen = 0 if context.cache is None else context.cache.get_seq_length()
     output = model(
@@ -65,6 +70,7 @@ def last_logits(model: Any, context: Context, count: int, use_cache: bool) -> tu
         past_key_values=context.cache,
         use_cache=use_cache,
         logits_to_keep=count,
+        edits=edits,
     )
     return at_least_float32(output.logits), replace(context, cache=output.past_key_values if use_cache else None)
 

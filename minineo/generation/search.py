@@ -34,7 +34,7 @@ def search(
     unfinished = xp.ones((N,), dtype=xp.bool, device=device(context.input_ids))
     times = arguments.num_return_sequences  # the prompt is read once, and then continued so many times
     for _ in range(arguments.steps):
-        logits, context = next_token_logits(model, context, arguments.use_cache)
+        logits, context = next_token_logits(model, context, arguments.use_cache, arguments.edits)
         logits, context = repeat_rows(logits, context, times)
         times = 1
         scores = process(processors, context.input_ids, logits)

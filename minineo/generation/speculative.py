@@ -80,7 +80,7 @@ def speculative_search(
         # the last position gives one more token, so that drafts for all of the rest would be one too many
         drafts = drafter(context, 0 if before is None else min(most, longest - T - 1))
         n = drafts.tokens.shape[1]
-        logits, read = last_logits(model, context.extend(drafts.tokens), n + 1, use_cache=True)
+        logits, read = last_logits(model, context.extend(drafts.tokens), n + 1, True, arguments.edits)
         for i in range(n + 1):
             scores = process(processors, context.input_ids, logits[:, i, :])
             record.add(logits[:, i, :], scores, before)

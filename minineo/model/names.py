@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from fnmatch import fnmatchcase
+
 from minineo.config import GPTNeoConfig
 
 # Where the transformer's parameters stand in the checkpoint of a model with a head; without a head, at the top.
@@ -35,8 +38,8 @@ def parameter_shapes(config: GPTNeoConfig, prefix: str = "") -> Shapes:
     return {prefix + name: shape for name, shape in shapes.items()}
 
 
-def intermediate_names(config: GPTNeoConfig) -> list[str]:
-    """What a forward pass shows to its tap, in order of computation.
+def intermediate_names(config: GPTNeoConfig, token_types: bool = True, head: bool = True) -> list[str]:
+    """What a forward pass shows to its tap, in order of computation: with token types or without, with a head or not.
 
     | name | shape | what |
     |---|---|---|
@@ -62,4 +65,47 @@ def intermediate_names(config: GPTNeoConfig) -> list[str]:
         *("ln_2", "mlp.pre", "mlp.act", "mlp.out", "resid_post"),
     ]
     blocks = [f"h.{i}.{name}" for i in range(config.num_layers) for name in block]
-    return ["wte", "wpe", "wtt", "embed", *blocks, "ln_f", "logits"]
+    types, logits = ["wtt"] * token_types, ["logits"] * head
+    return ["wte", "wpe", *types, "embed", *blocks, "ln_f", *logits]
+
+
+# Why a name of the table may be absent.
+_ONLY = {"wtt": "only where token_type_ids are passed", "logits": "only by a model with a head"}
+
+
+def matching(pattern: str, names: Sequence[str], argument: str) -> list[str]:
+    """Those of the names that a name or glob stands for; `argument` is what to call it in messages.
+
+    `*` stands for any characters, dots too, `?` for one, `[03]` for one of these (as `fnmatch` has it).
+
+    >>> matching("h.*.out", ["embed", "h.0.attn.out", "h.0.mlp.act", "h.0.mlp.out"], "names")
+    ['h.0.attn.out', 'h.0.mlp.out']
+
+    Raises:
+        ValueError: it stands for none of them; the message suggests the nearest.
+        TypeError: it is no string.
+    """
+    if not isinstance(pattern, str):
+        raise TypeError(f"{argument}: received {pattern!r}, expected a name such as 'h.0.attn.pattern', or a glob.")
+    found = [name for name in names if fnmatchcase(name, pattern)]
+    if found:
+        return found
+    reason = f" It is computed {_ONLY[pattern]}." if pattern in _ONLY else ""
+    raise ValueError(
+        f"{argument}: received {pattern!r}, which this model does not compute here."
+        f"{reason}{nearest(pattern, names) or f' The names are {shortened(names)}.'}"
+    )
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """A sentence, with a space before it, that suggests what may have been meant; empty where no name is like it."""
+    import difflib  # only where somebody mistyped: it is slow to import
+
+    close = difflib.get_close_matches(name, names, n=3)
+    return f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
+
+
+def shortened(names: Iterable[str]) -> str:
+    """Names for a message, all or the first and the last."""
+    listed = list(names)
+    return ", ".join(listed if len(listed) <= 24 else [*listed[:20], "...", *listed[-2:]]) or "none"
