@@ -19,12 +19,42 @@ def at_least_float32(x: Array) -> Array:
     return xp.astype(x, xp.result_type(x, xp.float32), copy=False)
 
 
+def device_of(x: Array) -> Any:
+    """Where an array is, to make another there: `xp.arange(3, device=device_of(x))`.
+
+    None inside of `jax.jit` and its relatives: what stands for an array there has no device, and needs none.
+    """
+    return getattr(x, "device", None)
+
+
+def widest_float(like: Array) -> Any:
+    """The dtype for sums that need many digits: float64, or float32 where the library or the device of `like` lacks it.
+
+    JAX has 64-bit numbers only where `jax_enable_x64` is set.
+    """
+    xp = array_namespace(like)
+    floats = xp.__array_namespace_info__().dtypes(device=device_of(like), kind="real floating")
+    return floats.get("float64", xp.float32)
+
+
+def widest_integer(like: Array) -> Any:
+    """The dtype for positions and token ids: int64, or int32 where the library or the device of `like` lacks it."""
+    xp = array_namespace(like)
+    integers = xp.__array_namespace_info__().dtypes(device=device_of(like), kind="signed integer")
+    return integers.get("int64", xp.int32)
+
+
+def beside(array: Array, like: Array) -> Array:
+    """An array of NumPy's, or a list, in the library and on the device of `like`."""
+    return array_namespace(like).asarray(array, device=device_of(like))
+
+
 def scalar(value: float, like: Array) -> Array:
     """A number as a 0-d array of the dtype and on the device of `like`.
 
     For `where`, in which some libraries take a Python float for a float64 that widens everything after it.
     """
-    return array_namespace(like).asarray(value, dtype=like.dtype, device=like.device)
+    return array_namespace(like).asarray(value, dtype=like.dtype, device=device_of(like))
 
 
 def take_rows(table: Array, indices: Array) -> Array:

@@ -56,7 +56,7 @@ def test_what_masks_hold() -> None:
         ("bits >= round", "bits < round"),
         ("2**16", "2**15"),
         ("self.first_row + b", "self.first_row"),
-        ("keep, device=like.device), like.dtype", "keep, device=like.device), np.float64"),
+        ("keep, device=device_of(like)), like.dtype", "keep, device=device_of(like)), np.float64"),
     ],
 )
 def test_a_mistake_in_what_masks_hold_is_seen(monkeypatch: pytest.MonkeyPatch, right: str, wrong: str) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from array_api_compat import array_namespace, device
 
-from minineo.arrays import Array
+from minineo.arrays import Array, widest_integer
 from minineo.generation.arguments import GenerationArguments, Processor
 from minineo.generation.checks import functions
 
@@ -83,7 +83,7 @@ def forbid_words(input_ids: Array, scores: Array, words: Sequence[Sequence[int]]
 def forbid(scores: Array, tokens: Sequence[int]) -> Array:
     """Forbid some tokens in every row."""
     xp = array_namespace(scores)
-    ids = xp.asarray([list(tokens)], dtype=xp.int64, device=device(scores))
+    ids = xp.asarray([list(tokens)], dtype=widest_integer(scores), device=device(scores))
     return mask_out(scores, token_mask(ids, scores.shape[1]))
 
 
@@ -94,9 +94,10 @@ def token_mask(tokens: Array, vocab_size: int) -> Array:
     """
     xp = array_namespace(tokens)
     N = tokens.shape[0]
-    first = xp.arange(N, dtype=xp.int64, device=device(tokens))[:, None] * (vocab_size + 1)  # of each row's own range
-    vocabulary = xp.arange(1, vocab_size + 1, dtype=xp.int64, device=device(tokens))[None, :]  # 0 is for skipped ids
-    occurring = xp.sort(xp.reshape(first + 1 + xp.astype(tokens, xp.int64), (-1,)))
+    integer = widest_integer(tokens)
+    first = xp.arange(N, dtype=integer, device=device(tokens))[:, None] * (vocab_size + 1)  # of each row's own range
+    vocabulary = xp.arange(1, vocab_size + 1, dtype=integer, device=device(tokens))[None, :]  # 0 is for skipped ids
+    occurring = xp.sort(xp.reshape(first + 1 + xp.astype(tokens, integer), (-1,)))
     wanted = xp.reshape(first + vocabulary, (-1,))
     places = xp.searchsorted(occurring, wanted)
     found = xp.take(occurring, xp.where(places < occurring.shape[0], places, xp.zeros_like(places)))

@@ -14,7 +14,7 @@ import math
 import numpy as np
 from array_api_compat import array_namespace, device
 
-from minineo.arrays import Array
+from minineo.arrays import Array, widest_float, widest_integer
 from minineo.generation.arguments import GenerationArguments, Processor
 from minineo.generation.processors import mask_out
 from minineo.layers.softmax import log_softmax, softmax
@@ -75,7 +75,8 @@ def typical_p(scores: Array, mass: float, keep: int = 1) -> Array:
     order = xp.argsort(distance, axis=1, stable=False)
     distance = xp.take_along_axis(distance, order, axis=1)
     summed = xp.cumulative_sum(softmax(xp.take_along_axis(scores, order, axis=1)), axis=1)
-    last = xp.sum(xp.astype(summed < mass, xp.int64), axis=1, keepdims=True)  # the first that reaches the mass
+    # the first that reaches the mass
+    last = xp.sum(xp.astype(summed < mass, widest_integer(scores)), axis=1, keepdims=True)
     last = xp.minimum(last, xp.full_like(last, scores.shape[1] - 1))
     ranks = xp.arange(scores.shape[1], device=device(scores))
     dropped = (distance > xp.take_along_axis(distance, last, axis=1)) & (ranks >= keep)
@@ -99,24 +100,24 @@ def eta_cutoff(scores: Array, epsilon: float, keep: int = 1) -> Array:
 def draw(scores: Array, random: np.random.Generator) -> Array:
     """Draw one token in each row with the probabilities softmax(scores): (N, V) -> (N,).
 
-    Where a uniform number falls among the cumulative probabilities decides. In float64: in float32 the sum over a
-    vocabulary is off by more than the smallest probabilities.
+    Where a uniform number falls among the cumulative probabilities decides. In float64 where there is one: in
+    float32 the sum over a vocabulary is off by more than the smallest probabilities.
     """
     xp = array_namespace(scores)
-    scores = xp.astype(scores, xp.float64)
+    scores = xp.astype(scores, widest_float(scores))
     largest = xp.max(scores, axis=1, keepdims=True)
     if not bool(xp.all(xp.isfinite(largest))):
         raise ValueError("No token can be drawn: in some row every score is -inf, or one is NaN or +inf.")
     cumulative = xp.cumulative_sum(xp.exp(scores - largest), axis=1)
-    uniform = xp.asarray(random.random((scores.shape[0], 1)), dtype=xp.float64, device=device(scores))
-    return xp.sum(xp.astype(cumulative <= uniform * cumulative[:, -1:], xp.int64), axis=1)
+    uniform = xp.asarray(random.random((scores.shape[0], 1)), dtype=scores.dtype, device=device(scores))
+    return xp.sum(xp.astype(cumulative <= uniform * cumulative[:, -1:], widest_integer(scores)), axis=1)
 
 
 def draw_several(scores: Array, count: int, random: np.random.Generator) -> Array:
     """Draw `count` different tokens in each row, one after the other, without replacement: (N, V) -> (N, count)."""
     xp = array_namespace(scores)
     # Where fewer than `count` tokens are possible, the impossible ones follow after all others.
-    scores = xp.astype(scores, xp.float64)
+    scores = xp.astype(scores, widest_float(scores))
     scores = xp.where(scores < -1e30, xp.full_like(scores, -1e30), scores)
     tokens = xp.arange(scores.shape[1], device=device(scores))
     drawn: list[Array] = []

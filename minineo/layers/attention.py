@@ -14,7 +14,7 @@ import math
 
 from array_api_compat import array_namespace
 
-from minineo.arrays import Array, at_least_float32, scalar
+from minineo.arrays import Array, at_least_float32, device_of, scalar
 from minineo.layers.dropout import Masks, dropout, dropout_backward, no_masks
 from minineo.layers.softmax import softmax, softmax_backward
 from minineo.tap import Tap, no_tap
@@ -47,7 +47,7 @@ def visible(T: int, S: int, window: int | None, like: Array) -> Array:
            [0, 0, 1, 1]])
     """
     xp = array_namespace(like)
-    positions = xp.arange(S, device=like.device)
+    positions = xp.arange(S, device=device_of(like))
     distance = positions[S - T :, None] - positions[None, :]
     return distance >= 0 if window is None else (distance >= 0) & (distance < window)
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from array_api_compat import array_namespace
 
-from minineo.arrays import Array
+from minineo.arrays import Array, device_of
 from minineo.config import GPTNeoConfig
 from minineo.config_checks import check_real
 
@@ -88,7 +88,7 @@ class DropoutMasks:
             bits = _random_bits(self.seed, self.step, self.first_row + b, name, keep[b].size)
             keep[b] = np.reshape(bits >= round(rate * 2**16), shape[1:])
         xp = array_namespace(like)
-        return xp.astype(xp.asarray(keep, device=like.device), like.dtype) * (1.0 / (1.0 - rate))
+        return xp.astype(xp.asarray(keep, device=device_of(like)), like.dtype) * (1.0 / (1.0 - rate))
 
 
 def _random_bits(seed: int, step: int, row: int, name: str, count: int) -> Array:

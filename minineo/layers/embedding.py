@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from array_api_compat import array_namespace
 
-from minineo.arrays import Array, take_rows
+from minineo.arrays import Array, device_of, take_rows, widest_float, widest_integer
 
 
 def embedding(ids: Array, weight: Array) -> Array:
@@ -28,11 +28,11 @@ def embedding_backward(dy: Array, ids: Array, weight: Array) -> Array:
     # The array API has no "add to these rows". Sorted, the uses of a row stand side by side, and their sum is the
     # difference of two running sums; in float64, for a difference of large float32 sums has few digits left. (A
     # product with one-hot rows would do as well, at the cost of N * D for each token.)
-    flat = xp.astype(xp.reshape(ids, (-1,)), xp.int64)
+    flat = xp.astype(xp.reshape(ids, (-1,)), widest_integer(ids))
     order = xp.argsort(flat)
     by_row = xp.take(xp.reshape(dy, (-1, D)), order, axis=0)
-    sums = xp.cumulative_sum(by_row, axis=0, dtype=xp.float64, include_initial=True)
-    rows = xp.arange(N, dtype=xp.int64, device=dy.device)
+    sums = xp.cumulative_sum(by_row, axis=0, dtype=widest_float(dy), include_initial=True)
+    rows = xp.arange(N, dtype=flat.dtype, device=device_of(dy))
     in_order = xp.take(flat, order)
     first, last = (xp.searchsorted(in_order, rows, side=side) for side in ("left", "right"))
     return xp.astype(xp.take(sums, last, axis=0) - xp.take(sums, first, axis=0), weight.dtype)

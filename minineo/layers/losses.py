@@ -9,7 +9,7 @@ import math
 
 from array_api_compat import array_namespace
 
-from minineo.arrays import Array, at_least_float32, scalar
+from minineo.arrays import Array, at_least_float32, device_of, scalar
 from minineo.layers.softmax import log_softmax, log_softmax_backward
 
 
@@ -37,7 +37,7 @@ def cross_entropy_backward(dloss: Array | float, logits: Array, labels: Array, i
     """
     xp = array_namespace(logits, labels)
     kept = labels != ignore_index
-    is_label = kept[..., None] & (xp.arange(logits.shape[-1], device=logits.device) == labels[..., None])
+    is_label = kept[..., None] & (xp.arange(logits.shape[-1], device=device_of(logits)) == labels[..., None])
     log_probabilities = log_softmax(at_least_float32(logits))
     count = xp.sum(xp.astype(kept, log_probabilities.dtype))
     count = xp.where(count > 0.0, count, xp.ones_like(count))

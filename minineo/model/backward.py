@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from array_api_compat import array_namespace
 
-from minineo.arrays import Array
+from minineo.arrays import Array, device_of
 from minineo.config import GPTNeoConfig
 from minineo.layers.activations import ACTIVATIONS_BACKWARD
 from minineo.layers.attention import attention_backward, merge_heads, split_heads
@@ -180,7 +180,7 @@ def embed_backward(
     B, T, _ = dy.shape
     wte, wpe = params[f"{prefix}wte.weight"], params[f"{prefix}wpe.weight"]
     if position_ids is None:
-        position_ids = xp.arange(T, device=dy.device)[None, :]
+        position_ids = xp.arange(T, device=device_of(dy))[None, :]
     dwpe = embedding_backward(dy, xp.broadcast_to(position_ids, (B, T)), wpe)
     dwte = xp.zeros_like(wte)  # where embeddings were given, no token was looked up
     if input_ids is not None:

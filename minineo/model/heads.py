@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from array_api_compat import array_namespace
 
-from minineo.arrays import Array
+from minineo.arrays import Array, device_of
 from minineo.config import GPTNeoConfig
 from minineo.layers.dropout import Masks, dropout, no_masks
 from minineo.layers.linear import linear
@@ -122,7 +122,7 @@ def last_token(hidden: Array, input_ids: Array | None, pad_token_id: int | None)
     if input_ids is None or pad_token_id is None:
         return hidden[:, -1, :]
     xp = array_namespace(hidden, input_ids)
-    positions = xp.arange(input_ids.shape[1], device=input_ids.device)
+    positions = xp.arange(input_ids.shape[1], device=device_of(input_ids))
     last = xp.max(xp.where(input_ids != pad_token_id, positions, xp.zeros_like(positions)), axis=1)
     return xp.take_along_axis(hidden, last[:, None, None], axis=1)[:, 0, :]
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from array_api_compat import array_namespace
 
-from minineo.arrays import Array
+from minineo.arrays import Array, device_of
 from minineo.config import GPTNeoConfig
 from minineo.layers.dropout import Masks, dropout, dropout_backward, no_masks
 from minineo.layers.linear import linear_backward
@@ -131,7 +131,7 @@ def last_token_backward(dy: Array, hidden: Array, input_ids: Array | None, pad_t
     """Gradient of `last_token`: dy (B, D) goes to the position that was read, 0 to all others, (B, T, D)."""
     xp = array_namespace(dy, hidden)
     B, T, _ = hidden.shape
-    positions = xp.broadcast_to(xp.arange(T, device=hidden.device)[None, :, None], (B, T, 1))
+    positions = xp.broadcast_to(xp.arange(T, device=device_of(hidden))[None, :, None], (B, T, 1))
     # asked for its token of the positions themselves, last_token says which position it reads
     was_read = positions == heads.last_token(positions, input_ids, pad_token_id)[:, None, :]
     return xp.where(was_read, dy[:, None, :], xp.zeros_like(hidden))

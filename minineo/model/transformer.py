@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from array_api_compat import array_namespace
 
-from minineo.arrays import Array
+from minineo.arrays import Array, device_of
 from minineo.config import GPTNeoConfig
 from minineo.layers.dropout import Masks, dropout, masks_under, no_masks
 from minineo.layers.embedding import embedding
@@ -93,7 +93,7 @@ def embed(
     x = tap("wte", embedding(input_ids, wte) if inputs_embeds is None else inputs_embeds)
     if position_ids is None:
         xp = array_namespace(x)
-        position_ids = xp.arange(past, past + x.shape[1], device=x.device)[None, :]
+        position_ids = xp.arange(past, past + x.shape[1], device=device_of(x))[None, :]
     total = x + tap("wpe", embedding(position_ids, params[f"{prefix}wpe.weight"]))
     if token_type_ids is not None:
         total = total + tap("wtt", embedding(token_type_ids, wte))  # token types share the tokens' own table

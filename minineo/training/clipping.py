@@ -6,7 +6,7 @@ import math
 
 from array_api_compat import array_namespace
 
-from minineo.arrays import Array
+from minineo.arrays import Array, widest_float
 from minineo.training.checks import Arrays, number
 from minineo.training.updates import in_pieces
 
@@ -36,7 +36,7 @@ def clip_by_global_norm(grads: Arrays, limit: float) -> float:
 
 
 def global_norm(grads: Arrays) -> float:
-    """The Euclidean norm of all gradients as one vector, summed in float64."""
+    """The Euclidean norm of all gradients as one vector, summed in float64 where there is one."""
     return math.sqrt(float(sum(_sum_of_squares(gradient) for gradient in grads.values())))
 
 
@@ -44,6 +44,6 @@ def _sum_of_squares(array: Array) -> Array:
     xp = array_namespace(array)
     total: Array = 0.0
     for (piece,) in in_pieces(array):
-        wide = xp.astype(piece, xp.float64)
+        wide = xp.astype(piece, widest_float(piece))
         total = total + xp.sum(wide * wide)
     return total
