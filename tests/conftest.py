@@ -28,10 +28,10 @@ def reference(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("minineo.pretrained.FAST", REFERENCE)
 
 
-def require(name: str) -> ModuleType:
-    """Import an oracle, or skip the test with a reason that says what to install."""
+def require(name: str, extra: str = "oracle") -> ModuleType:
+    """Import what comes with an extra (an oracle), or skip the test with a reason that says what to install."""
     try:
         return importlib.import_module(name)
     except ImportError:
-        hint = "pip install --no-deps openai-whisper" if name == "whisper" else 'pip install -e ".[oracle]"'
+        hint = "pip install --no-deps openai-whisper" if name == "whisper" else f'pip install -e ".[{extra}]"'
         pytest.skip(f"{name} is not installed: {hint}")
