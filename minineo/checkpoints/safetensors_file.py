@@ -71,7 +71,7 @@ def regular_file(path: str | os.PathLike[str]) -> Path:
 
 
 def mapped_file(array: Array) -> str | None:
-    """Tell which file an array that `open_safetensors` gave is a view of, or None for any other array."""
+    """Tell which file a memory-mapped array is a view of, or None for any other array."""
     while array is not None and not isinstance(array, np.memmap):
         array = getattr(array, "base", None)
     return None if array is None else str(array.filename)
