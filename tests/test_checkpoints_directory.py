@@ -165,7 +165,7 @@ def test_nothing_to_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "recipe"),
-    [("pytorch_model.bin", r"OLD\)"), ("flax_model.msgpack", "from_flax=True"), ("tf_model.h5", "from_tf=True")],
+    [("pytorch_model.bin", r"OLD\)"), ("tf_model.h5", "from_tf=True")],
 )
 def test_formats_that_are_not_read_yet(tmp_path: Path, name: str, recipe: str) -> None:
     (tmp_path / name).touch()

@@ -1,54 +1,106 @@
 """The weights in a checkpoint directory: one file, or shards with an index, as Hugging Face transformers lays them out.
 
 `model.safetensors` holds everything. A larger checkpoint is cut into `model-00001-of-00003.safetensors` and so on, and
-`model.safetensors.index.json` says in its `weight_map` which tensor lies in which shard.
+`model.safetensors.index.json` says in its `weight_map` which tensor lies in which shard. Older checkpoints have
+`pytorch_model.bin`, and those of Flax `flax_model.msgpack`, cut and indexed in the same way.
 """
 
 from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 from minineo.arrays import Array
 from minineo.checkpoints.errors import CheckpointError, quote, some_of
+from minineo.checkpoints.flax_file import describe_flax, open_flax
+from minineo.checkpoints.flax_names import checkpoint_name
 from minineo.checkpoints.header import TensorInfo
 from minineo.checkpoints.safetensors_file import describe_safetensors, open_safetensors
+from minineo.checkpoints.torch_file import describe_torch, open_torch
 
 WEIGHTS_NAME = "model.safetensors"
 INDEX_NAME = "model.safetensors.index.json"
 
-# Files of other formats, and the one line that converts each with transformers.
+
+class Format(NamedTuple):
+    """One format of weights: what its files are called, and what reads one of them."""
+
+    weights_name: str
+    index_name: str
+    suffixes: tuple[str, ...]
+    open: Callable[[Path], dict[str, Array]]
+    describe: Callable[[Path], list[TensorInfo]]
+
+
+FORMATS = (
+    Format(
+        WEIGHTS_NAME,
+        INDEX_NAME,
+        (".safetensors",),
+        open_safetensors,
+        lambda path: describe_safetensors(path).tensors,
+    ),
+    Format(
+        "pytorch_model.bin",
+        "pytorch_model.bin.index.json",
+        (".bin", ".pt", ".pth"),
+        open_torch,
+        describe_torch,
+    ),
+    Format(
+        "flax_model.msgpack",
+        "flax_model.msgpack.index.json",
+        (".msgpack",),
+        open_flax,
+        describe_flax,
+    ),
+)
+"""In the order of preference where a directory has several, which is that of transformers."""
+
 OTHER_FORMATS = {
-    "pytorch_model.bin": "AutoModelForCausalLM.from_pretrained(OLD).save_pretrained(NEW)",
-    "pytorch_model.bin.index.json": "AutoModelForCausalLM.from_pretrained(OLD).save_pretrained(NEW)",
-    "flax_model.msgpack": "AutoModelForCausalLM.from_pretrained(OLD, from_flax=True).save_pretrained(NEW) (version 4)",
     "tf_model.h5": "AutoModelForCausalLM.from_pretrained(OLD, from_tf=True).save_pretrained(NEW) (version 4)",
 }
+"""Files that are not read, and the line that converts each with transformers."""
 
 
-def read_state_dict(directory: str | os.PathLike[str]) -> dict[str, Array]:
-    """Open every tensor of a checkpoint directory under the name it has there.
+class WeightFiles(NamedTuple):
+    """The files that hold a checkpoint's weights."""
+
+    format: Format
+    files: list[Path]
+    index_file: Path | None
+    """None for a checkpoint of one file."""
+    weight_map: dict[str, str]
+    """Which tensor lies in which file, as the index says."""
+
+    def holds(self, file: Path, tensor: str) -> bool:
+        """Whether a tensor that is in a file is meant to be taken from there."""
+        return self.weight_map.get(tensor, file.name) == file.name
+
+
+def read_state_dict(path: str | os.PathLike[str]) -> dict[str, Array]:
+    """Open every tensor of a checkpoint directory, or of one file of any format, under the name it has there.
 
     Returns:
         Arrays by name, memory-mapped (see `open_safetensors`).
 
     Raises:
-        FileNotFoundError: when there is no such directory.
+        FileNotFoundError: when there is no such file or directory.
         CheckpointError: when it holds no weights, or they are damaged or incomplete.
     """
-    directory = Path(directory)
-    weight_map = _weight_map(directory)
+    found = weight_files(path)
     state: dict[str, Array] = {}
-    for file in weight_files(directory, weight_map):
-        arrays = open_safetensors(file)
-        state |= {name: array for name, array in arrays.items() if weight_map.get(name, file.name) == file.name}
-    _check_complete(directory, weight_map, state)
+    for file in found.files:
+        state |= {name: array for name, array in found.format.open(file).items() if found.holds(file, name)}
+    _check_complete(found, set(state))
     return state
 
 
 def describe(path: str | os.PathLike[str]) -> list[TensorInfo]:
-    """List the tensors of a safetensors file or of a checkpoint directory, reading nothing but headers.
+    """List the tensors of a checkpoint directory or of one file of any format, reading nothing but headers.
 
     Returns:
         Tuples (name, dtype as safetensors spells it, shape, nbytes, file).
@@ -57,52 +109,62 @@ def describe(path: str | os.PathLike[str]) -> list[TensorInfo]:
         FileNotFoundError: when there is no such file or directory.
         CheckpointError: as `read_state_dict` does, except that every dtype of the format will do.
     """
-    path = Path(path)
-    if path.exists() and not path.is_dir():
-        return describe_safetensors(path).tensors
-    weight_map = _weight_map(path)
-    listed = [
-        info
-        for file in weight_files(path, weight_map)
-        for info in describe_safetensors(file).tensors
-        if weight_map.get(info.name, file.name) == file.name
-    ]
-    _check_complete(path, weight_map, {info.name for info in listed})
+    found = weight_files(path)
+    listed = [info for file in found.files for info in found.format.describe(file) if found.holds(file, info.name)]
+    _check_complete(found, {info.name for info in listed})
     return listed
 
 
-def weight_files(directory: Path, weight_map: dict[str, str]) -> list[Path]:
-    """Name the files that hold the weights, and make sure that they are there."""
-    if not weight_map:
-        return [directory / WEIGHTS_NAME]
-    tensor_in = {file: name for name, file in reversed(weight_map.items())}
-    for file, name in tensor_in.items():
-        if not (directory / file).is_file():
-            raise CheckpointError(
-                f"{directory / file}: this shard is missing; {INDEX_NAME} expects tensor {quote(name)} in it"
-            )
-    return [directory / file for file in sorted(tensor_in)]
+def weight_files(path: str | os.PathLike[str]) -> WeightFiles:
+    """Find the files that hold a checkpoint's weights, and make sure that they are there.
+
+    Raises:
+        FileNotFoundError, CheckpointError: as `read_state_dict`.
+    """
+    path = Path(path)
+    if path.exists() and not path.is_dir():
+        return WeightFiles(_format_of(path), [path], None, {})
+    if not path.is_dir():
+        raise FileNotFoundError(f"{path}: no such directory, expected one with {WEIGHTS_NAME}")
+    for format_ in FORMATS:
+        if (path / format_.weights_name).is_file():
+            return WeightFiles(format_, [path / format_.weights_name], None, {})
+        if (path / format_.index_name).is_file():
+            return _shards(format_, path / format_.index_name)
+    raise CheckpointError(_nothing_found(path))
 
 
-def _weight_map(directory: Path) -> dict[str, str]:
-    """Read which tensor lies in which shard; empty for a checkpoint of one file (preferred, as in transformers)."""
-    if not directory.is_dir():
-        raise FileNotFoundError(f"{directory}: no such directory, expected one with {WEIGHTS_NAME}")
-    if (directory / WEIGHTS_NAME).is_file():
-        return {}
-    if (directory / INDEX_NAME).is_file():
-        return _read_index(directory / INDEX_NAME)
+def _format_of(file: Path) -> Format:
+    """The format of one file, by its name; any other name is taken for safetensors, whose reader says what is wrong."""
+    return next((format_ for format_ in FORMATS if file.suffix in format_.suffixes), FORMATS[0])
 
+
+def _nothing_found(directory: Path) -> str:
     present = sorted(entry.name for entry in directory.iterdir())
     for name, recipe in OTHER_FORMATS.items():
         if name in present:
-            raise CheckpointError(
-                f"{directory / name}: this format is not read yet, expected {WEIGHTS_NAME}; convert it with "
+            return (
+                f"{directory / name}: this format is not read, expected {WEIGHTS_NAME}; convert it with "
                 f"transformers: {recipe}"
             )
-    raise CheckpointError(
-        f"{directory}: no weights, expected {WEIGHTS_NAME} or {INDEX_NAME}; found {some_of(present) or 'nothing'}"
+    return (
+        f"{directory}: no weights, expected {WEIGHTS_NAME} or {INDEX_NAME} (or, of an older format, "
+        f"{', '.join(format_.weights_name for format_ in FORMATS[1:])}); found {some_of(present) or 'nothing'}"
     )
+
+
+def _shards(format_: Format, index: Path) -> WeightFiles:
+    """The shards that an index names."""
+    weight_map = _read_index(index)
+    tensor_in = {file: name for name, file in reversed(weight_map.items())}
+    for file, name in tensor_in.items():
+        if not (index.parent / file).is_file():
+            raise CheckpointError(
+                f"{index.parent / file}: this shard is missing; {index.name} expects tensor {quote(name)} in it"
+            )
+    if format_.open is open_flax:
+        weight_map = {checkpoint_name(name): file for name, file in weight_map.items()}
+    return WeightFiles(format_, [index.parent / file for file in sorted(tensor_in)], index, weight_map)
 
 
 def _read_index(path: Path) -> dict[str, str]:
@@ -122,9 +184,10 @@ def _read_index(path: Path) -> dict[str, str]:
     return weight_map
 
 
-def _check_complete(directory: Path, weight_map: dict[str, str], found: dict[str, Array] | set[str]) -> None:
-    for name, file in weight_map.items():
-        if name not in found:
+def _check_complete(found: WeightFiles, tensors: set[str]) -> None:
+    for name, file in found.weight_map.items():
+        if name not in tensors and found.index_file is not None:
             raise CheckpointError(
-                f"{directory / file}: tensor {quote(name)} is not in this shard, where {INDEX_NAME} expects it"
+                f"{found.index_file.parent / file}: tensor {quote(name)} is not in this shard, where {found.index_file.name} "
+                "expects it"
             )

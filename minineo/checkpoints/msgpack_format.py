@@ -36,7 +36,7 @@ _FIXED_EXT = {0xD4: 1, 0xD5: 2, 0xD6: 4, 0xD7: 8, 0xD8: 16}
 _BOOLEANS = {0xC2: 0, 0xC3: 1}
 _OTHERS = {0xC0: "nil", 0xCA: "float", 0xCB: "float"} | dict.fromkeys(range(0xD0, 0xD4), "negative int")
 
-MOST_VALUES = 300_000
+MOST_VALUES = 200_000
 """A file can claim much in few bytes: this many values take a second to read. A model with 32 layers has 5,000."""
 
 
