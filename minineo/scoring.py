@@ -14,12 +14,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from array_api_compat import array_namespace
 from tqdm import tqdm
 
-from minineo.arrays import Array
+from minineo.arrays import Array, at_least_float32, beside
 from minineo.classes import GPTNeoForCausalLM
+from minineo.devices import to_device
 from minineo.fast import FAST
-from minineo.layers.losses import cross_entropy
+from minineo.layers.softmax import log_softmax
 from minineo.model.heads import REFERENCE
 from minineo.model.names import BASE_PREFIX
 from minineo.text import NameOrPath, model_and_tokenizer
@@ -86,7 +88,7 @@ def score(
         for begin, end, new in windows(len(ids), longest, stride):
             predicted = min(new, end - begin - 1)  # nothing comes before the first token of a window
             if new > 1:
-                total += window_loss(model, ids[begin:end], predicted) * (new - 1)
+                total += float(np.mean(window_losses(model, ids[begin:end], predicted), dtype=np.float64)) * (new - 1)
             weights, tokens, count = weights + new - 1, tokens + predicted, count + 1
             bar.update(new)
     loss, size = total / weights, len(text.encode("utf-8", "surrogatepass"))
@@ -109,18 +111,20 @@ def windows(length: int, longest: int, stride: int) -> Iterator[tuple[int, int, 
             return
 
 
-def window_loss(model: GPTNeoForCausalLM, ids: Array, predicted: int) -> float:
-    """The mean of -log p, in nats, of the last `predicted` tokens of a window (T,), given all before each of them."""
+def window_losses(model: GPTNeoForCausalLM, ids: Array, predicted: int) -> Array:
+    """-log p, in nats, of each of the last `predicted` tokens of a window (T,), given all before it: (predicted,)."""
     config, params = model.config, model.params
     head = params[f"{BASE_PREFIX}wte.weight" if config.tie_word_embeddings else "lm_head.weight"]
+    ids = beside(ids, like=head)
     transformer, linear = FAST if isinstance(head, np.ndarray) else REFERENCE
     hidden = transformer(params, config, ids[None, :-1], prefix=BASE_PREFIX, use_cache=False).last_hidden_state
     hidden, labels = hidden[0, -predicted:, :], ids[-predicted:]
-    total = 0.0
+    xp = array_namespace(hidden)
+    losses = []
     for i in range(0, predicted, CHUNK):
-        logits = linear(hidden[i : i + CHUNK, :], head)
-        total += float(cross_entropy(logits, labels[i : i + CHUNK])) * logits.shape[0]
-    return total / predicted
+        log_probabilities = log_softmax(at_least_float32(linear(hidden[i : i + CHUNK, :], head)))
+        losses.append(-xp.take_along_axis(log_probabilities, labels[i : i + CHUNK, None], axis=1)[:, 0])
+    return to_device(xp.concat(losses), "cpu")
 
 
 def _exp(x: float) -> float:

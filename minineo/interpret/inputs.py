@@ -1,0 +1,125 @@
+"""What the analyses share: checks of what they are given, and intermediates and parameters as NumPy arrays.
+
+A model may compute with any array library. What an analysis returns are NumPy arrays, ready to be printed and drawn.
+
+Dimensions: B batch, T positions, D hidden size, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+from array_api_compat import is_array_api_obj, is_cupy_array, is_jax_array
+
+from minineo.arrays import Array, beside
+from minineo.classes import GPTNeoForCausalLM
+from minineo.model.inputs import check_ids, check_inputs, check_library
+from minineo.pretrained import GPTNeoPreTrainedModel
+from minineo.tap import Recorder
+
+Model = GPTNeoPreTrainedModel[Any]
+
+
+def token_ids(model: Model, input_ids: Any, name: str = "input_ids") -> Array:
+    """Tokens as the model takes them, (B, T): from such an array, one of a single text (T,), or lists of integers.
+
+    Raises:
+        ValueError, TypeError: saying what was received and what the model takes.
+    """
+    ids = known_tokens(model, input_ids, name)
+    check_inputs(model.config, model.params[f"{model.prefix}wte.weight"], ids, None, None, None, None, None)
+    return ids
+
+
+def known_tokens(model: Model, input_ids: Any, name: str = "input_ids") -> Array:
+    """The same for texts that may be longer than the context: (B, T).
+
+    Lists become arrays of the model's own library; an array of another one is a TypeError, as in a call of the model.
+    """
+    weight = model.params[f"{model.prefix}wte.weight"]
+    if isinstance(input_ids, list | tuple):
+        input_ids = beside(np.array(input_ids, None if len(input_ids) else np.int64), weight)
+    if not is_array_api_obj(input_ids):
+        raise TypeError(
+            f"{name}: received a {type(input_ids).__name__}, expected token ids: an array (T,) or (1, T) of integers, "
+            'or a list, such as tokenizer.encode("Once upon a time").'
+        )
+    check_library(name, input_ids, weight)
+    check_ids(name, input_ids, model.config.vocab_size, "vocab_size")
+    return input_ids[None, :] if input_ids.ndim == 1 else input_ids
+
+
+def check_one_text(ids: Array, name: str = "input_ids", at_least: int = 1) -> None:
+    """Raise ValueError unless the tokens (B, T) are one text of at least that many tokens."""
+    if ids.ndim != 2 or ids.shape[0] != 1:
+        raise ValueError(
+            f"{name}: received shape {tuple(ids.shape)}, expected the tokens of one text, (T,) or (1, T). "
+            f"Pass several one by one, such as {name}[0]."
+        )
+    if ids.shape[1] < at_least:
+        raise ValueError(f"{name}: received {ids.shape[1]} tokens, expected at least {at_least}. Pass a longer text.")
+
+
+def one_text(model: Model, input_ids: Any, name: str = "input_ids") -> Array:
+    """The tokens of a single text, as the model takes them: (1, T)."""
+    ids = token_ids(model, input_ids, name)
+    check_one_text(ids, name)
+    return ids
+
+
+def check_language_model(model: Any) -> None:
+    """Raise TypeError for a model without logits over tokens."""
+    if not isinstance(model, GPTNeoForCausalLM):
+        raise TypeError(
+            f"model: received a {type(model).__name__}, expected a GPTNeoForCausalLM, which has logits over tokens."
+        )
+
+
+def check_index(name: str, index: Any, count: int, negative: bool = False) -> int:
+    """The index as an int from 0, or ValueError with the valid range; with `negative`, -1 is the last, as in Python."""
+    lowest = -count if negative else 0
+    if isinstance(index, bool) or not isinstance(index, Integral) or not lowest <= int(index) < count:
+        raise ValueError(f"{name}: received {index!r}, expected an int in {lowest} ... {count - 1}.")
+    return int(index) % count
+
+
+def check_token(name: str, token: Any, model: Model) -> int:
+    """The token id, or an error that says how to get one from a word."""
+    if isinstance(token, str):
+        raise TypeError(f"{name}: received the text {token!r}, expected a token id: tokenizer.encode({token!r})[0].")
+    return check_index(name, token, model.config.vocab_size)
+
+
+def to_numpy(array: Array) -> np.ndarray[Any, Any]:
+    """An array of any library, on any device, as one of NumPy; 16-bit floats are widened to float32."""
+    if is_cupy_array(array):
+        array = array.get()
+    elif not isinstance(array, np.ndarray):
+        array = np.asarray(array) if is_jax_array(array) else np.from_dlpack(array)
+    # bfloat16, which NumPy does not know, has the kind "V" of raw bytes
+    narrow = array.dtype.kind in "fV" and array.dtype.itemsize < 4
+    result: np.ndarray[Any, Any] = array.astype(np.float32) if narrow else array
+    return result
+
+
+def parameter(model: Model, name: str) -> np.ndarray[Any, Any]:
+    """A parameter of the transformer, by its name without the prefix that the class gives it: `h.3.ln_1.weight`."""
+    return to_numpy(model.params[f"{model.prefix}{name}"])
+
+
+def unembedding(model: GPTNeoForCausalLM) -> Array:
+    """The head's weight (V, D), which is the token embedding unless the configuration unties them."""
+    tied = model.config.tie_word_embeddings
+    return model.params[f"{model.prefix}wte.weight" if tied else "lm_head.weight"]
+
+
+def intermediates(
+    model: Model, input_ids: Array, names: Iterable[str], **inputs: Any
+) -> dict[str, np.ndarray[Any, Any]]:
+    """Run the model, and return the intermediates of these names."""
+    recorder = Recorder({*names})
+    model(input_ids, tap=recorder, use_cache=False, **inputs)
+    return {name: to_numpy(value) for name, value in recorder.items()}
