@@ -147,10 +147,8 @@ def _nothing_found(directory: Path) -> str:
                 f"{directory / name}: this format is not read, expected {WEIGHTS_NAME}; convert it with "
                 f"transformers: {recipe}"
             )
-    return (
-        f"{directory}: no weights, expected {WEIGHTS_NAME} or {INDEX_NAME} (or, of an older format, "
-        f"{', '.join(format_.weights_name for format_ in FORMATS[1:])}); found {some_of(present) or 'nothing'}"
-    )
+    expected = ", ".join(format_.weights_name for format_ in FORMATS)
+    return f"{directory}: no weights, expected {expected} or the index of shards; found {some_of(present) or 'nothing'}"
 
 
 def _shards(format_: Format, index: Path) -> WeightFiles:
@@ -185,9 +183,11 @@ def _read_index(path: Path) -> dict[str, str]:
 
 
 def _check_complete(found: WeightFiles, tensors: set[str]) -> None:
+    if found.index_file is None:
+        return
     for name, file in found.weight_map.items():
-        if name not in tensors and found.index_file is not None:
+        if name not in tensors:
             raise CheckpointError(
-                f"{found.index_file.parent / file}: tensor {quote(name)} is not in this shard, where {found.index_file.name} "
-                "expects it"
+                f"{found.index_file.parent / file}: tensor {quote(name)} is not in this shard, where "
+                f"{found.index_file.name} expects it"
             )
