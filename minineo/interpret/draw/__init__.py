@@ -11,6 +11,7 @@ except ImportError as error:
 
 from minineo.interpret.draw.charts import bars, heat_map
 from minineo.interpret.draw.labels import token_bytes
+from minineo.interpret.draw.patterns import attention, attention_grid, attention_pattern
 from minineo.interpret.draw.text import coloured_text
 
-__all__ = ["bars", "coloured_text", "heat_map", "token_bytes"]
+__all__ = ["attention", "attention_grid", "attention_pattern", "bars", "coloured_text", "heat_map", "token_bytes"]

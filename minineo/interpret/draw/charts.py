@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,6 +14,7 @@ from minineo.interpret.draw import style
 from minineo.interpret.draw.labels import Token, fit, literal, token_label
 
 MOST_NUMBERS = 12  # rows or columns of a matrix in which each number is written, too
+MINUS = "−"
 TALL = 0.19  # inches for a bar with a label
 
 
@@ -57,14 +59,13 @@ def heat_map(
         style.label_axis(ax, "x", [str(i) for i in range(C)] if columns is None else columns)
     else:
         style.label_tokens(ax, "x", tokens)
-    ax.set_xlabel(xlabel)
-    ax.set_ylabel(ylabel)
+    style.axis_names(ax, xlabel, ylabel)
     style.title(ax, title)
     style.colour_bar(ax, image, label)
     if cells is not None:
-        write_cells(ax, image, values, [[token_label(token) for token in row] for row in cells])
+        write_cells(ax, image, values, np.array([[token_label(token) for token in row] for row in cells]))
     elif max(R, C) <= MOST_NUMBERS:
-        write_cells(ax, image, values, [[number(float(value)) for value in row] for row in values])
+        write_cells(ax, image, values, np.reshape(numbers(values.ravel()), values.shape))
     return ax
 
 
@@ -84,7 +85,7 @@ def bars(
     Raises:
         ValueError: the values are not as many as the labels.
     """
-    values = np.asarray(values, np.float64)
+    values = style.floats(values)
     if values.shape != (len(labels),):
         raise ValueError(f"values: received shape {values.shape}, expected ({len(labels)},), one for each label.")
     ax = style.axes(ax, (6.5, min(9.0, 0.9 + TALL * max(len(labels), 3))))
@@ -97,8 +98,9 @@ def bars(
     style.label_axis(ax, "y", labels)
     size, step = style.type_and_step(ax, "y", len(labels))
     if step == 1:
-        ax.bar_label(drawn, [number(value) for value in values], padding=2, fontsize=min(8.0, size))
-    ax.set_xlabel(xlabel)
+        ax.bar_label(drawn, numbers(values), padding=2, fontsize=min(8.0, size))
+    style.axis_names(ax, xlabel, "")
+    ax.tick_params(axis="x", labelsize=8)
     style.title(ax, title)
     ax.spines[["top", "right", "left"]].set_visible(False)
     return ax
@@ -106,28 +108,28 @@ def bars(
 
 def matrix(name: str, values: Array) -> Array:
     """The values as a NumPy matrix of floats, from whatever library they are of."""
-    found = np.asarray(values, np.float64)
+    found = style.floats(values)
     if found.ndim != 2 or found.size == 0:
         raise ValueError(f"{name}: received shape {found.shape}, expected a matrix (rows, columns) that is not empty.")
     return found
 
 
-def number(value: float) -> str:
-    """Two digits or so: as short as a cell needs it."""
-    if not np.isfinite(value):
-        return ""
-    return f"{value:.2f}" if 0.005 <= abs(value) < 10 or value == 0 else f"{value:.2g}"
+def numbers(values: Array) -> list[str]:
+    """Short texts for numbers (N), all with as many decimals as leave the largest two or three digits."""
+    largest = np.abs(values[np.isfinite(values)]).max(initial=0.0)
+    exponent = math.floor(math.log10(largest)) if largest > 0.0 else 0
+    decimals = min(max(0, 2 - exponent) if exponent >= 0 else 1 - exponent, 9)
+    return [f"{value:.{decimals}f}".replace("-", MINUS) if math.isfinite(value) else "" for value in values.tolist()]
 
 
-def write_cells(ax: Axes, image: AxesImage, values: Array, texts: Sequence[Sequence[str]]) -> None:
+def write_cells(ax: Axes, image: AxesImage, values: Array, texts: Array) -> None:
     """Write texts (R, C) into the cells of an image of values (R, C), where there is room, in black or white."""
-    width, height = (
-        72.0 * side / count for side, count in zip(style.inches(ax), (len(texts[0]), len(texts)), strict=True)
-    )
+    R, C = values.shape
+    wide, high = style.inches(ax)
+    width, height = 72.0 * wide / C, 72.0 * high / R  # points
     size = min(style.LARGEST_TYPE - 1.0, height / style.BESIDE, 0.45 * width)
     if size < style.SMALLEST_TYPE - 1.0:
         return
-    for i, row in enumerate(texts):
-        for j, text in enumerate(row):
-            colour = style.readable_on(image.cmap(image.norm(values[i, j])))
-            ax.text(j, i, fit(text, size, 0.94 * width), size=size, color=colour, ha="center", va="center", **literal())
+    for (i, j), text in np.ndenumerate(texts):
+        colour = style.readable_on(image.cmap(image.norm(values[i, j])))
+        ax.text(j, i, fit(text, size, 0.94 * width), size=size, color=colour, ha="center", va="center", **literal())

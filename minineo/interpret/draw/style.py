@@ -15,6 +15,7 @@ from io import BytesIO
 from typing import Any, Literal
 
 import numpy as np
+from array_api_compat import is_array_api_obj
 from matplotlib import colormaps, rc_context
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
@@ -24,12 +25,14 @@ from matplotlib.figure import Figure
 
 from minineo.arrays import Array
 from minineo.interpret.draw.labels import Token, literal, text_width, token_labels
+from minineo.interpret.inputs import to_numpy
 
 MUTED = "#5b5b5b"  # of what explains and is not itself data
 HIDDEN = "#d9d9d9"  # of what a mask hides
 EDGE = "#e8590c"  # of the edge of a window: stands out from viridis and from grey
 LARGEST_TYPE, SMALLEST_TYPE = 9.0, 6.0  # points
 BESIDE = 1.25  # lines of type this many times their size apart do not touch
+FINE = 150  # dots per inch of a file, unless the caller says otherwise
 STEPS = (1, 2, 5)  # of every how many tokens one has a label: these, and ten times these, ...
 
 
@@ -42,18 +45,22 @@ class Picture(Figure):
         if str(kind).lower() in ("svg", "svgz"):
             options["metadata"] = {"Date": None} | (options.get("metadata") or {})
         with rc_context({"svg.hashsalt": "minineo"}):
-            super().savefig(fname, **options)
+            super().savefig(fname, **{"dpi": FINE} | options)
 
-    def _repr_png_(self) -> bytes:
+    def _repr_png_(self) -> tuple[bytes, dict[str, int]]:
         buffer = BytesIO()
-        self.savefig(buffer, format="png", bbox_inches="tight")
-        return buffer.getvalue()
+        self.savefig(buffer, format="png")
+        # shown at its size in inches, and sharp on a fine screen
+        return buffer.getvalue(), {
+            "width": round(100 * self.get_figwidth()),
+            "height": round(100 * self.get_figheight()),
+        }
 
 
 class PictureAxes(Axes):
     """Axes that Jupyter shows as the figure that they are in."""
 
-    def _repr_png_(self) -> bytes | None:
+    def _repr_png_(self) -> tuple[bytes, dict[str, int]] | None:
         return self.figure._repr_png_() if isinstance(self.figure, Picture) else None
 
 
@@ -79,11 +86,6 @@ def settle(ax: Axes) -> None:
     figure.draw_without_rendering()
 
 
-def size_for(rows: int, columns: int, most: float = 8.0) -> tuple[float, float]:
-    """Inches for a matrix with a label on each row and column: some for each, until `most` is reached."""
-    return min(most, 1.9 + 0.36 * columns), min(most, 1.3 + 0.36 * rows)
-
-
 # Colours --------------------------------------------------------------------------------------------------------------
 
 # Oklab (Ottosson 2020) to linear sRGB: L is lightness as it is seen, a is green to red, b is blue to yellow
@@ -107,6 +109,7 @@ def blue_to_orange() -> Colormap:
 
 SEQUENTIAL = colormaps["viridis"]
 DIVERGING = blue_to_orange()
+ON_PAPER = ListedColormap(DIVERGING(np.linspace(0.5, 1.0, 256)), name="minineo_orange")  # for text, mostly near 0
 NEGATIVE, POSITIVE = (to_hex(DIVERGING(x)) for x in (0.12, 0.82))
 
 
@@ -177,6 +180,12 @@ def title(ax: Axes, text: str) -> None:
     ax.set_title(text, loc="left", fontsize=10, **literal())
 
 
+def axis_names(ax: Axes, xlabel: str, ylabel: str) -> None:
+    """Say what the axes are."""
+    ax.set_xlabel(xlabel, fontsize=9)
+    ax.set_ylabel(ylabel, fontsize=9)
+
+
 def colour_bar(ax: Axes, image: ScalarMappable, label: str) -> Colorbar:
     """A colour bar to the right of `ax`, as high as they are, that says what the numbers are and their unit."""
     # in inches: as thick beside wide axes as beside narrow ones
@@ -189,9 +198,13 @@ def colour_bar(ax: Axes, image: ScalarMappable, label: str) -> Colorbar:
     return bar
 
 
+def floats(values: Array) -> Array:
+    """Numbers of any array library, or in lists, as a NumPy array of floats."""
+    return np.asarray(to_numpy(values) if is_array_api_obj(values) else values, np.float64)
+
+
 def limits(values: Array, diverging: bool) -> tuple[float, float]:
     """The ends of a colour scale: from 0 up, or as far on either side of 0; what is not finite does not count."""
-    finite = np.asarray(values, np.float64)
-    finite = finite[np.isfinite(finite)]
+    finite = values[np.isfinite(values)]
     largest = float(np.abs(finite).max(initial=0.0)) or 1.0
     return (-largest, largest) if diverging else (min(0.0, float(finite.min(initial=0.0))), largest)

@@ -45,7 +45,7 @@ def coloured_text(
     Raises:
         ValueError: there are no tokens, or not as many as values.
     """
-    values = np.asarray(values, np.float64)
+    values = style.floats(values)
     if values.shape != (len(tokens),) or not len(tokens):
         raise ValueError(
             f"values: received shape {values.shape} for {len(tokens)} tokens, expected one number for each."
@@ -57,7 +57,7 @@ def coloured_text(
     ax.set(xlim=(0.0, wide), ylim=(high, 0.0))
     ax.axis("off")
     style.title(ax, title)
-    colours = style.DIVERGING if diverging else style.SEQUENTIAL
+    colours = style.DIVERGING if diverging else style.ON_PAPER
     scale = ScalarMappable(Normalize(*(style.limits(values, diverging) if limits is None else limits)), colours)
     for text, value, (line, x) in zip(labels, values, places, strict=True):
         colour = scale.to_rgba(value) if np.isfinite(value) else style.HIDDEN
