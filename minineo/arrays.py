@@ -44,6 +44,18 @@ def widest_integer(like: Array) -> Any:
     return integers.get("int64", xp.int32)
 
 
+def converted(array: Array, dtype: str) -> Array:
+    """An array in another dtype, by its name; the same array where it has it already.
+
+    Raises:
+        ValueError: the array's library has no such dtype.
+    """
+    xp = array_namespace(array)
+    if not hasattr(xp, dtype):
+        raise ValueError(f"dtype: received {dtype!r}, which the arrays' library, {xp.__name__}, does not have.")
+    return xp.astype(array, getattr(xp, dtype), copy=False)
+
+
 def beside(array: Array, like: Array) -> Array:
     """An array of NumPy's, or a list, in the library and on the device of `like`."""
     return array_namespace(like).asarray(array, device=device_of(like))

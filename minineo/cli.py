@@ -22,6 +22,7 @@ from minineo.training import finetune_command as finetuning
 
 DESCRIPTION = "GPT-Neo that a person can read, run, trust and teach from."
 BUNDLED = "the bundled model"
+DEVICES = "where to compute: cpu, cuda (the first GPU), cuda:1, ... (default: cpu)"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -104,6 +105,7 @@ def _parser() -> argparse.ArgumentParser:
     add("file", metavar="FILE", help="UTF-8 text (-: standard input); documents parted by <|endoftext|> are one text")
     add("--model", metavar="DIR", help=f"directory of a checkpoint (default: {BUNDLED})")
     add("--stride", type=int, metavar="N", help="tokens between the beginnings of windows (default: half the context)")
+    add("--device", default="cpu", metavar="DEVICE", help=DEVICES)
 
     add = _command(subparsers, commands.tokenize, "show the tokens of a text", 'minineo tokenize "Once upon a time"')
     add("text", nargs="?", metavar="TEXT", help="the text (default: standard input)")
@@ -144,7 +146,7 @@ def _add_generate(subparsers: Any) -> None:
     add("--repetition-penalty", type=float, metavar="R", help="above 1: shun tokens that were used before")
     add("--seed", type=int, metavar="N", help="same seed, same text")
     add("--num-beams", type=int, default=1, metavar="N", help="search the likeliest text with N beams; no sampling")
-    add("--device", default="cpu", metavar="DEVICE", help="where to run (default: cpu)")
+    add("--device", default="cpu", metavar="DEVICE", help=DEVICES)
 
 
 def _command(subparsers: Any, run: Callable[[argparse.Namespace], None], summary: str, example: str) -> Any:

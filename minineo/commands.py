@@ -43,7 +43,7 @@ def score(options: argparse.Namespace) -> None:
     from minineo import scoring, text
 
     content = _read_file(options.file)
-    model, tokenizer = text.load(options.model)
+    model, tokenizer = text.load(options.model, device=options.device)
     found = scoring.score(content, model, tokenizer, options.stride, progress=sys.stderr.isatty())
     rows = [
         ("loss", f"{found.loss:.4f}", "nats a token"),

@@ -16,7 +16,8 @@ from typing import Any
 
 from array_api_compat import array_namespace, is_array_api_obj
 
-from minineo.arrays import Array
+from minineo.arrays import Array, device_of
+from minineo.devices import device_name, library_name
 from minineo.model.names import matching
 from minineo.tap import Tap, no_tap
 
@@ -84,8 +85,11 @@ def edited(name: str, value: Array, edit: Edit) -> Array:
 def _check_result(what: str, result: Any, value: Array, is_array: bool) -> None:
     xp = array_namespace(value)
     if array_namespace(result) is not xp:
-        received, expected = (type(x).__module__.partition(".")[0] for x in (result, value))
+        received, expected = library_name(result), library_name(value)
         raise TypeError(f"{what} of {received}, expected one of {expected}, as the model's parameters are.")
+    if device_of(result) != device_of(value):
+        received, expected = device_name(result), device_name(value)
+        raise TypeError(f"{what} on {received}, expected one on {expected}, as the model's parameters are.")
     if not xp.isdtype(result.dtype, "real floating"):
         raise TypeError(f"{what} of dtype {result.dtype}, expected floats, as the value it replaces ({value.dtype}).")
     if result.shape != value.shape:

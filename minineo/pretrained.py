@@ -16,11 +16,12 @@ from typing import Any, ClassVar, Generic, Self, TypeVar, cast
 
 import numpy as np
 
-from minineo.arrays import Array
+from minineo.arrays import Array, converted
 from minineo.checkpoints import cast as cast_floats
 from minineo.checkpoints import floating_dtype, match, read_state_dict, save_state_dict
 from minineo.checkpoints.directory import WEIGHTS_NAME
 from minineo.config import GPTNeoConfig
+from minineo.devices import all_to_device, check_device, device_name
 from minineo.edits import Edits, editing
 from minineo.fast import FAST
 from minineo.fast.learning import loss_and_grads as fast_loss_and_grads
@@ -84,21 +85,24 @@ class GPTNeoPreTrainedModel(Generic[Output]):
         *,
         config: GPTNeoConfig | None = None,
         dtype: Any = None,
+        device: str = "cpu",
         seed: int = 0,
         **config_fields: Any,
     ) -> Self:
         """Load a checkpoint directory that `transformers` or `save_pretrained` wrote.
 
         float32 weights are memory-mapped and private: they cost no memory until they are read, and editing them does
-        not change the file. Others are converted to `dtype`, where None means float32. `config` replaces the
-        directory's own, `config_fields` (such as `num_labels=3`) replace fields of it. Parameters of the head that the
-        checkpoint lacks are drawn from `seed`, with a warning that names them.
+        not change the file. Others are converted to `dtype`, where None means float32, and all are moved to `device` as
+        `to` moves them. `config` replaces the directory's own, `config_fields` (such as `num_labels=3`) replace fields
+        of it. Parameters of the head that the checkpoint lacks are drawn from `seed`, with a warning that names them.
 
         Raises:
             FileNotFoundError: there is no such directory.
+            ImportError, OSError: the device needs CuPy, or a GPU, and it is not there.
             CheckpointError: a file is broken or does not fit; the message names the file, the tensor, what was found
                 and what was expected. It is a ValueError.
         """
+        check_device(device)
         path = Path(directory)
         if not path.is_dir():
             raise FileNotFoundError(
@@ -121,7 +125,7 @@ class GPTNeoPreTrainedModel(Generic[Output]):
         model = cls(config, params)
         if (path / GENERATION_CONFIG_FILE).is_file():
             model.generation_config = read_json_object(path / GENERATION_CONFIG_FILE)
-        return model
+        return model.to(device)
 
     @classmethod
     def _read_params(
@@ -145,8 +149,10 @@ class GPTNeoPreTrainedModel(Generic[Output]):
         """
         path = Path(directory)
         path.mkdir(parents=True, exist_ok=True)
-        save_state_dict(self.params, path, max_shard_size)
-        written = {"architectures": [type(self).__name__], "dtype": str(np.dtype(self.dtype))}
+        params = all_to_device(self.params, "cpu")
+        save_state_dict(params, path, max_shard_size)
+        dtype = params[f"{self.prefix}wte.weight"].dtype
+        written = {"architectures": [type(self).__name__], "dtype": dtype.name}
         GPTNeoConfig.from_dict(self.config.to_dict() | written).save_pretrained(path)
         if self.generation_config:
             text = json.dumps(self.generation_config, indent=2, sort_keys=True) + "\n"
@@ -164,6 +170,42 @@ class GPTNeoPreTrainedModel(Generic[Output]):
     def dtype(self) -> Any:
         """Floating-point type of the parameters."""
         return self.params[f"{self.prefix}wte.weight"].dtype
+
+    @property
+    def device(self) -> str:
+        """Where the parameters are: "cpu", "cuda:0", or what another library calls its device."""
+        return device_name(self.params[f"{self.prefix}wte.weight"])
+
+    def to(self, device: str | None = None, dtype: Any = None) -> Self:
+        """Move the parameters to a device ("cpu": NumPy, "cuda" or "cuda:1": CuPy), convert them, or both.
+
+        As in torch, the model itself is changed, and returned: `model = model.to("cuda")`. What stays as it is, is not
+        copied. `dtype` is float16, float32 or float64; with float16, scores, softmax, norms and losses are computed in
+        float32 all the same.
+
+        Raises:
+            ValueError, TypeError: there is no such device, or no such dtype in its library.
+            ImportError, OSError: the device needs CuPy, or a GPU, and it is not there (`minineo.devices`).
+        """
+        params = self.params if device is None else all_to_device(self.params, device)
+        if dtype is not None:
+            params = {name: converted(array, floating_dtype(dtype).name) for name, array in params.items()}
+        self.params = dict(params)
+        return self
+
+    def apply(
+        self, params: Params, input_ids: Array | None = None, attention_mask: Array | None = None, **inputs: Any
+    ) -> dict[str, Array]:
+        """What a call gives for parameters that are passed: a pure function, for `jax.jit` and its relatives.
+
+        Takes what a call takes and checks nothing, since values are not known while JAX traces. Returns a dictionary of
+        the output's fields, without a cache unless `use_cache=True`, which JAX could not return.
+
+        >>> logits = jax.jit(model.apply)(params, input_ids)["logits"]
+        >>> gradients = jax.grad(lambda params: model.apply(params, input_ids, labels=input_ids)["loss"])(params)
+        """
+        inputs = {"use_cache": False, "attention_mask": attention_mask, **inputs}
+        return dict(type(self).forward(params, self.config, input_ids, **inputs).items())
 
     def __call__(
         self,

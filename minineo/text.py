@@ -13,9 +13,10 @@ from typing import Any, overload
 
 import numpy as np
 
-from minineo.arrays import Array
+from minineo.arrays import Array, beside
 from minineo.bundled import checkpoint_directory
 from minineo.classes import GPTNeoForCausalLM
+from minineo.devices import check_device, parse, to_device
 from minineo.generation import generate_steps
 from minineo.tokenizer import GPT2Tokenizer, StreamDecoder
 
@@ -33,16 +34,17 @@ def load(
 ) -> tuple[GPTNeoForCausalLM, GPT2Tokenizer]:
     """Load a language model and its tokenizer from a checkpoint directory; without one, the bundled model.
 
-    `dtype` is that to calculate in ("float16", "float32", "float64"); None means float32.
+    `device` is where to calculate: "cpu", or with CuPy "cuda" or "cuda:1"; `dtype` in what ("float16", "float32",
+    "float64"), None means float32.
 
     Raises:
         FileNotFoundError: there is no such directory.
-        ValueError: a file in it is broken, or the device is not "cpu".
+        ValueError: a file in it is broken, or there is no such device.
+        ImportError, OSError: the device needs CuPy, or a GPU, and it is not there.
     """
-    if device != "cpu":
-        raise ValueError(f"device: received {device!r}, expected 'cpu', the only one that this version runs on.")
+    check_device(device)
     with checkpoint_directory(name_or_path) as directory:
-        model = GPTNeoForCausalLM.from_pretrained(directory, dtype=dtype)
+        model = GPTNeoForCausalLM.from_pretrained(directory, dtype=dtype, device=device)
         return model, GPT2Tokenizer.from_pretrained(directory)
 
 
@@ -59,7 +61,7 @@ def generate(
     seed: int | np.random.Generator | None = None,
     model: GPTNeoForCausalLM | NameOrPath | None = None,
     tokenizer: GPT2Tokenizer | None = None,
-    device: str = "cpu",
+    device: str | None = None,
     return_full_text: bool = True,
     **arguments: Any,
 ) -> str | list[str]:
@@ -67,6 +69,7 @@ def generate(
 
     Samples until the end token or `max_new_tokens`; `do_sample=False` or `temperature=0` takes the likeliest token each
     time. `model` is a loaded model (with its `tokenizer`) or a checkpoint directory; None is the bundled model.
+    `device` is where to put what is loaded here ("cpu" by default, "cuda", "cuda:1"); a loaded model runs where it is.
     `arguments` are those of `model.generate`, `top_k=50` among its defaults.
 
     Returns the text with its continuation, or the continuation alone where `return_full_text` is False; special tokens
@@ -80,9 +83,10 @@ def generate(
     arguments = _for_tokens(arguments, do_sample, temperature, tokenizer)
     input_ids, attention_mask = left_padded([_encode(text, tokenizer) for text in prompts], tokenizer)
     new_tokens = _new_tokens(max_new_tokens, input_ids, model, arguments)
-    output: Array = model.generate(input_ids, attention_mask, max_new_tokens=new_tokens, seed=seed, **arguments)
+    prompt_arrays = _on_the_models_device(model, input_ids, attention_mask)
+    output: Array = model.generate(*prompt_arrays, max_new_tokens=new_tokens, seed=seed, **arguments)
     # beam search fills rows with -1 where no token stands for the end
-    rows = [[int(token) for token in row if token >= 0] for row in output[:, input_ids.shape[1] :]]
+    rows = [[int(token) for token in row if token >= 0] for row in to_device(output, "cpu")[:, input_ids.shape[1] :]]
     texts = [tokenizer.decode(row, skip_special_tokens=True) for row in rows]
     copies = len(texts) // len(prompts)
     if return_full_text:
@@ -99,7 +103,7 @@ def stream(
     seed: int | np.random.Generator | None = None,
     model: GPTNeoForCausalLM | NameOrPath | None = None,
     tokenizer: GPT2Tokenizer | None = None,
-    device: str = "cpu",
+    device: str | None = None,
     **arguments: Any,
 ) -> Iterator[str]:
     """Continue a text, piece by piece as it is produced, without the prompt.
@@ -118,8 +122,14 @@ def stream(
     arguments = _for_tokens(arguments, do_sample, temperature, tokenizer)
     input_ids, attention_mask = left_padded([_encode(prompt, tokenizer)], tokenizer)
     new_tokens = _new_tokens(max_new_tokens, input_ids, model, arguments)
-    steps = generate_steps(model, input_ids, attention_mask, max_new_tokens=new_tokens, seed=seed, **arguments)
+    prompt_arrays = _on_the_models_device(model, input_ids, attention_mask)
+    steps = generate_steps(model, *prompt_arrays, max_new_tokens=new_tokens, seed=seed, **arguments)
     return _pieces(steps, StreamDecoder(tokenizer))
+
+
+def _on_the_models_device(model: GPTNeoForCausalLM, *arrays: np.ndarray) -> list[Array]:
+    weight = next(iter(model.params.values()))
+    return [beside(array, like=weight) for array in arrays]
 
 
 def _pieces(steps: Iterator[Array], decoder: StreamDecoder) -> Iterator[str]:
@@ -148,19 +158,24 @@ def _bundled() -> tuple[GPTNeoForCausalLM, GPT2Tokenizer]:
 
 
 def model_and_tokenizer(
-    model: GPTNeoForCausalLM | NameOrPath | None, tokenizer: GPT2Tokenizer | None, device: str = "cpu"
+    model: GPTNeoForCausalLM | NameOrPath | None, tokenizer: GPT2Tokenizer | None, device: str | None = None
 ) -> tuple[GPTNeoForCausalLM, GPT2Tokenizer]:
     """The model and tokenizer that the caller means."""
-    if model is None and device == "cpu":
+    if model is None and device in (None, "cpu"):
         loaded, its_tokenizer = _bundled()
         return loaded, tokenizer or its_tokenizer
     if model is None or isinstance(model, str | os.PathLike):
-        loaded, its_tokenizer = load(model, device)
+        loaded, its_tokenizer = load(model, device or "cpu")
         return loaded, tokenizer or its_tokenizer
     if not isinstance(model, GPTNeoForCausalLM):
         raise TypeError(f"model: received a {type(model).__name__}, expected a GPTNeoForCausalLM, a path or None.")
     if tokenizer is None:
         raise TypeError("tokenizer: received None beside a loaded model, expected the tokenizer that belongs to it.")
+    if device is not None and model.device not in (device, f"cuda:{parse(device)}"):
+        raise ValueError(
+            f"device: received {device!r} beside a model that is loaded, on {model.device}. Move it there first, with "
+            f"model.to({device!r}), or leave device out."
+        )
     return model, tokenizer
 
 

@@ -58,7 +58,7 @@ def test_generate_streams(tmp_path):
     ("arguments", "status", "words"),
     [
         (["generate", "x", "--model", "no/such/place"], 1, "no/such/place"),
-        (["generate", "x", "--device", "cuda"], 1, "'cuda'"),
+        (["generate", "x", "--device", "tpu"], 1, "'tpu'"),
         (["generate", "x", "--temperature", "-1"], 2, "temperature"),
         (["generate", "x", "--num-beams", "-5"], 1, "num_beams"),
         (["generate", "x " * 400], 1, "800 tokens"),

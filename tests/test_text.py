@@ -155,8 +155,8 @@ def test_other_errors():
         minineo.generate([])
     with pytest.raises(TypeError, match="temperature"):
         minineo.generate("Once", temprature=0.5)
-    with pytest.raises(ValueError, match="'cuda'"):
-        minineo.load(device="cuda")
+    with pytest.raises(ValueError, match="'tpu'"):
+        minineo.load(device="tpu")
     with pytest.raises(TypeError, match="lists"):
         minineo.stream(["Once"])
     with pytest.raises(FileNotFoundError, match="no/such/place"):

@@ -9,13 +9,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from array_api_compat import is_cupy_array
 from safetensors.numpy import save_file
 
 from minineo.arrays import Array
 from minineo.checkpoints.dtypes import NUMPY_DTYPES
 from minineo.checkpoints.errors import CheckpointError, quote, some_of
 from minineo.checkpoints.header import Header, read_header
+from minineo.devices import to_device
 
 PYTORCH_FORMAT = {"format": "pt"}
 """The metadata without which transformers does not read a file."""
@@ -120,7 +120,7 @@ def write_safetensors(params: Mapping[str, Array], path: Path, metadata: Mapping
 
 def _writable(array: Array, name: str) -> Array:
     """Bring an array into main memory, contiguous: the library writes the bytes as they lie."""
-    array = np.asarray(array.get() if is_cupy_array(array) else array, order="C")
+    array = np.asarray(to_device(array, "cpu"), order="C")
     # No complex numbers: older versions of the library do not write them.
     savable = [dtype for dtype in NUMPY_DTYPES.values() if dtype.kind in "biuf"]
     if array.dtype.newbyteorder("<") not in savable:

@@ -7,8 +7,9 @@ from typing import Any
 
 from array_api_compat import array_namespace, is_array_api_obj
 
-from minineo.arrays import Array
+from minineo.arrays import Array, device_of
 from minineo.config import GPTNeoConfig
+from minineo.devices import device_name, library_name
 from minineo.model.block import Params
 from minineo.model.cache import Cache, kept_positions
 from minineo.model.heads import problem_type
@@ -60,16 +61,21 @@ def check_inputs(
 
 
 def check_library(name: str, array: Any, weight: Array) -> None:
-    """Raise TypeError unless `array` (None passes) comes from the array library of the model's parameters."""
+    """Raise TypeError unless `array` (None passes) is of the library, and on the device, of the model's parameters."""
     if array is None:
         return
     if not is_array_api_obj(array):
         raise TypeError(f"{name}: received a {type(array).__name__}, expected an array, such as np.array([[1, 2, 3]]).")
     if array_namespace(array) is not array_namespace(weight):
-        received, expected = (type(x).__module__.partition(".")[0] for x in (array, weight))
         raise TypeError(
-            f"{name}: received an array of {received}, but the model's parameters are of {expected}. "
-            "Convert one to the other's library."
+            f"{name}: received an array of {library_name(array)}, but the model's parameters are of "
+            f"{library_name(weight)}. Convert one to the other's library."
+        )
+    places = device_of(array), device_of(weight)
+    if None not in places and places[0] != places[1]:
+        raise TypeError(
+            f"{name}: received an array on {device_name(array)}, but the model's parameters are on "
+            f"{device_name(weight)}. Move one to the other's device: model.to(...) moves the parameters."
         )
 
 

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from array_api_compat import array_namespace
 
-from minineo.arrays import Array, device_of
+from minineo.arrays import Array, beside
 from minineo.classes import GPTNeoForCausalLM
+from minineo.devices import to_device
 from minineo.layers.softmax import log_softmax
 from minineo.scoring import bits_per_byte
 from minineo.tokenizer import GPT2Tokenizer
@@ -56,7 +57,7 @@ def token_losses(model: GPTNeoForCausalLM, ids: Array) -> Array:
     """-log p of every token of a window (T + 1,) but the first: (T,), in nats."""
     weight = model.params["transformer.wte.weight"]
     xp = array_namespace(weight)
-    ids = xp.asarray(ids, device=device_of(weight))
+    ids = beside(ids, like=weight)
     log_probabilities = log_softmax(model(ids[None, :-1], use_cache=False)["logits"][0])
     losses = -xp.take_along_axis(log_probabilities, ids[1:, None], axis=-1)[:, 0]
-    return np.asarray(losses.get() if hasattr(losses, "get") else losses)
+    return to_device(losses, "cpu")

@@ -1,0 +1,107 @@
+"""Devices: the one module that moves arrays between main memory, where NumPy computes, and a GPU, where CuPy does.
+
+Nothing else asks where arrays are: the rest of the package computes in the library, and on the device, that its
+arguments come from. Devices have torch's names: "cpu", "cuda" (the first GPU), "cuda:1" (the second).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+from array_api_compat import array_namespace, is_cupy_array, is_numpy_array
+
+from minineo.arrays import Array, device_of
+
+INSTALL = 'pip install "minineo[cuda12]", or pip install "minineo[cuda13]": nvidia-smi says which CUDA the driver has'
+CUDA = re.compile(r"cuda(?::(\d+))?")
+
+
+def to_device(array: Array, device: str) -> Array:
+    """An array on a device: NumPy's on "cpu", CuPy's on "cuda" or "cuda:N"; the same array where it is there already.
+
+    Raises:
+        ValueError, TypeError: there is no such device; the message lists what there can be.
+        ImportError: the device is a GPU and CuPy is not installed, or cannot be imported.
+        OSError: CuPy is there, but no GPU or no driver.
+    """
+    number = parse(device)
+    if number is None:
+        return _to_host(array)
+    if device_name(array) == f"cuda:{number}":
+        return array
+    cupy = _cupy(device, number)
+    with cupy.cuda.Device(number):
+        return cupy.asarray(array)
+
+
+def all_to_device(arrays: Mapping[str, Array], device: str) -> dict[str, Array]:
+    """The arrays of a dictionary on a device, as `to_device` brings them there."""
+    return {name: to_device(array, device) for name, array in arrays.items()}
+
+
+def parse(device: str) -> int | None:
+    """The number of the GPU that a device's name stands for; None is the processor.
+
+    Raises:
+        ValueError, TypeError: it is no name of a device.
+    """
+    expected = "expected 'cpu', 'cuda' (the first GPU) or 'cuda:N', such as 'cuda:1' (the second)"
+    if not isinstance(device, str):
+        raise TypeError(f"device: received {device!r} of type {type(device).__name__}, {expected}.")
+    match = CUDA.fullmatch(device)
+    if match is None and device != "cpu":
+        raise ValueError(f"device: received {device!r}, {expected}.")
+    return None if match is None else int(match[1] or 0)
+
+
+def check_device(device: str) -> None:
+    """Raise what `to_device` would raise, before anything is read that would then be in vain."""
+    number = parse(device)
+    if number is not None:
+        _cupy(device, number)
+
+
+def device_name(array: Array) -> str:
+    """The name of the device that an array is on: "cpu", "cuda:0", or what a library that has others calls it."""
+    if is_numpy_array(array):
+        return "cpu"
+    return f"cuda:{array.device.id}" if is_cupy_array(array) else str(device_of(array))
+
+
+def library_name(array: Array) -> str:
+    """The name of the library that an array is of, such as numpy, cupy or jax."""
+    return array_namespace(array).__name__.removeprefix("array_api_compat.").partition(".")[0]
+
+
+def _to_host(array: Array) -> np.ndarray:
+    host: np.ndarray = array.get() if is_cupy_array(array) else np.asarray(array)
+    return host
+
+
+def _cupy(device: str, number: int) -> Any:
+    """CuPy, once it is certain that it can use this GPU."""
+    try:
+        cupy = import_module("cupy")
+    except ModuleNotFoundError as error:
+        if error.name != "cupy":
+            raise
+        raise ImportError(f"device {device!r}: CuPy is not installed. Install it with {INSTALL}.") from error
+    except ImportError as error:
+        raise ImportError(f"device {device!r}: CuPy is installed but cannot be imported ({error}).") from error
+    try:
+        count = cupy.cuda.runtime.getDeviceCount()
+    except RuntimeError as error:  # CUDARuntimeError is one
+        raise OSError(
+            f"device {device!r}: CuPy is installed, but finds no GPU, or no driver for it ({error}). Run nvidia-smi to "
+            "see which of the two is missing, or compute on device 'cpu'."
+        ) from error
+    if count == 0:
+        raise OSError(f"device {device!r}: CuPy is installed, but finds no GPU. Compute on device 'cpu'.")
+    if number >= count:
+        there = "'cuda:0' is the only GPU" if count == 1 else f"there are GPUs 'cuda:0' to 'cuda:{count - 1}'"
+        raise ValueError(f"device: received {device!r}, but {there}.")
+    return cupy
