@@ -327,14 +327,15 @@ EDITS: dict[str, Any] = {
 @pytest.mark.parametrize("what", EDITS)
 @pytest.mark.parametrize("how", ["greedy", "prompt lookup", "assistant", "without a cache", "one beam of many"])
 def test_an_edit_in_generation_is_the_edit_of_each_full_pass(what: str, how: str) -> None:
-    model, ids = tiny(GPTNeoForCausalLM, "glg", dtype=np.float64, **LONG), tokens(1, 6)
+    model, ids = tiny(GPTNeoForCausalLM, "glg", seed=1, dtype=np.float64, **LONG), tokens(1, 6)
     arguments = SEARCHES.get(how, {}) | {"max_new_tokens": 12}
     if how == "assistant":
         arguments["assistant_model"] = tiny(GPTNeoForCausalLM, seed=5, dtype=np.float64, **LONG)
     if how == "one beam of many":
         arguments |= {"num_beams": 2, "max_new_tokens": 1}  # one step of beams is greedy search
     expected = greedily(model, ids, arguments["max_new_tokens"], EDITS[what])
-    assert not np.array_equal(expected, greedily(model, ids, arguments["max_new_tokens"], {})) or how.startswith("one")
+    if arguments["max_new_tokens"] > 1:  # this model's text, of several words, is one that each of the edits changes
+        assert not np.array_equal(expected, greedily(model, ids, arguments["max_new_tokens"], {}))
     np.testing.assert_array_equal(model.generate(ids, **arguments, edits=EDITS[what]), expected)
 
 
