@@ -12,6 +12,7 @@ if TYPE_CHECKING:
         GPTNeoModel,
     )
     from minineo.config import GPTNeoConfig
+    from minineo.interpret.attention_view import attention_view
     from minineo.scoring import score
     from minineo.text import generate, load, stream
     from minineo.tokenizer import GPT2Tokenizer
@@ -26,6 +27,7 @@ __all__ = [
     "GPTNeoForSequenceClassification",
     "GPTNeoForTokenClassification",
     "GPTNeoModel",
+    "attention_view",
     "generate",
     "load",
     "score",
@@ -35,6 +37,7 @@ __all__ = [
 _PLACES = {
     "GPT2Tokenizer": "minineo.tokenizer",
     "GPTNeoConfig": "minineo.config",
+    "attention_view": "minineo.interpret.attention_view",
     "generate": "minineo.text",
     "load": "minineo.text",
     "score": "minineo.scoring",

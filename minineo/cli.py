@@ -1,4 +1,4 @@
-"""The command line: `minineo generate`, `score`, `tokenize`, `train-tokenizer`, `inspect`, `train`, `finetune`.
+"""The command line: `minineo generate`, `score`, `tokenize`, `inspect`, `train`, `attention` and the others.
 
 An error is one line on standard error and exit status 1 (2 for a command that was typed wrong); Ctrl-C ends quietly
 with 130; a reader that closes the pipe early is no error.
@@ -17,6 +17,7 @@ from difflib import get_close_matches
 from typing import Any, NoReturn
 
 from minineo import commands
+from minineo.interpret import command as interpreting
 from minineo.training import command as training
 from minineo.training import finetune_command as finetuning
 
@@ -130,6 +131,10 @@ def _parser() -> argparse.ArgumentParser:
     example = "minineo finetune classification --train train.jsonl --validation validation.jsonl --output my-classifier"
     summary = "fine-tune a model for a task, on labelled examples"
     finetuning.add_arguments(_command_parser(subparsers, finetuning.finetune, summary, example))
+
+    example = 'minineo attention "The king said to the queen" --out king.html'
+    summary = "show what a model attends to in a text"
+    interpreting.add_arguments(_command_parser(subparsers, interpreting.attention, summary, example))
     return parser
 
 

@@ -19,7 +19,7 @@ def generate(options: argparse.Namespace) -> None:
     """Print the prompt and its continuation as it is produced; beam search knows its text only at the end."""
     from minineo import text
 
-    prompt = _read_text(options.prompt, "prompt")
+    prompt = read_text(options.prompt, "prompt")
     model, tokenizer = text.load(options.model, device=options.device)
     arguments: dict[str, Any] = {
         name: getattr(options, name)
@@ -61,7 +61,7 @@ def tokenize(options: argparse.Namespace) -> None:
     from minineo.bundled import checkpoint_directory
     from minineo.tokenizer import GPT2Tokenizer
 
-    content = _read_text(options.text, "text")
+    content = read_text(options.text, "text")
     with checkpoint_directory(options.model) as directory:
         tokenizer = GPT2Tokenizer.from_pretrained(directory)
     ids: list[int] = tokenizer.encode(content)
@@ -139,7 +139,7 @@ def _print_config(checkpoint: Path) -> None:
     print()
 
 
-def _read_text(argument: str | None, what: str) -> str:
+def read_text(argument: str | None, what: str) -> str:
     """The argument or, where there is none, standard input without the line end that a shell puts there."""
     if argument is not None:
         return argument

@@ -1,0 +1,50 @@
+"""`minineo attention`: the attention of a model on a text, as a page or as a picture, in a file.
+
+It imports NumPy and the model only when it is run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+SUFFIXES = (".html", ".png", ".svg")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the text, the file to write, and what to choose of the model."""
+    parser.add_argument("text", nargs="?", metavar="TEXT", help="the text (default: standard input)")
+    help_text = "file to write, replaced if it is there: .html, a page to explore; .png or .svg, a still picture"
+    parser.add_argument("--out", "-o", required=True, metavar="FILE", help=help_text)
+    parser.add_argument("--model", metavar="DIR", help="directory of a checkpoint (default: the bundled model)")
+    help_text = "layer, from 0 (default: all of them; in a page, where to begin)"
+    parser.add_argument("--layer", type=int, metavar="N", help=help_text)
+    parser.add_argument("--head", type=int, metavar="N", help="head, from 0 (default: as for --layer)")
+
+
+def attention(options: argparse.Namespace) -> None:
+    """Show what a model attends to in a text: as a page that needs no network, or as a picture."""
+    path = Path(options.out)
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise ValueError(f"--out: received {options.out!r}, expected a file that ends in {', '.join(SUFFIXES)}.")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"{path.parent}: no such directory.")
+    from minineo import text
+    from minineo.commands import read_text
+
+    content = read_text(options.text, "text")
+    model, tokenizer = text.load(options.model)
+    if suffix == ".html":
+        from minineo.interpret.attention_view import attention_view
+
+        layer, head = options.layer or 0, options.head or 0
+        view = attention_view(model, tokenizer, content, layer=layer, head=head, progress=sys.stderr.isatty())
+        view.save(path)
+    else:
+        from minineo.interpret import draw
+
+        drawn = draw.attention(model, tokenizer, content, layer=options.layer, head=options.head)
+        getattr(drawn, "figure", drawn).savefig(path, bbox_inches="tight")
+    print(f"{path.stat().st_size / 1e6:.1f} MB, written to {path}")
