@@ -33,6 +33,7 @@ from minineo.checkpoints.torch_pickle import StateDictMachine, Storage, Tensor, 
 
 MAX_PICKLE_BYTES = 16 * 2**20  # gpt-neo-2.7B's has about 50 kB
 MAX_ZIP_DIRECTORY_BYTES = 2 * 2**20  # about 100 bytes for a tensor; in Python's memory it grows tenfold
+MAX_SHARED_BYTES = 16 * 2**20  # of tensors that share storages, beyond twice what those have
 
 MAGIC_NUMBER = 0x1950A86A20F9469CFC6C
 OLD_VERSION = 1001
@@ -102,7 +103,7 @@ def _check_shared(tensors: Mapping[str, Tensor], storages: Mapping[str, Storage]
     """Refuse many large tensors made of one small storage; a tied head may double what is there."""
     claimed = sum(tensor.nbytes for tensor in tensors.values())
     present = sum(storage.nbytes for storage in storages.values())
-    if claimed > 2 * present:
+    if claimed > 2 * present + MAX_SHARED_BYTES:
         raise PickleError(f"its tensors have {claimed} bytes, expected at most twice the {present} of its storages")
 
 
@@ -216,9 +217,10 @@ def _check_no_overlap(places: Mapping[str, int], storages: Mapping[str, Storage]
 def _read_old(file: BinaryIO) -> tuple[Contents, dict[str, Storage]]:
     pickles = io.BytesIO(file.read(MAX_PICKLE_BYTES))
     machine = StateDictMachine(pickles)
-    magic, version = machine.load(), machine.load()
-    if magic != MAGIC_NUMBER or version != OLD_VERSION:
-        raise PickleError("a pickle, but not one of torch: it lacks torch's magic number and version")
+    for expected in (MAGIC_NUMBER, OLD_VERSION):
+        found = machine.load()
+        if type(found) is not int or found != expected:
+            raise PickleError(f"a pickle that does not begin with torch's magic number and version {OLD_VERSION}")
     system = machine.load()
     if type(system) is not dict or system.get("little_endian") is not True:
         raise PickleError("its byte order is not little; save it again on a usual machine")
