@@ -90,7 +90,7 @@ def attention_pattern(
         raise ValueError(f"tokens: received {len(tokens)}, expected {S}, one for each key of the pattern {T, S}.")
     seen = check_mask(pattern, window)
     keys: Sequence[Token] = [str(position) for position in range(S)] if tokens is None else tokens
-    ax = style.axes(ax, _size(T, S, token_labels(keys)))
+    ax = style.axes(ax, _size(T, S, token_labels(keys)), "compressed")
     colours = style.SEQUENTIAL.with_extremes(bad=AHEAD)
     shown = np.ma.array(pattern, mask=~seen)
     image = ax.imshow(shown, colours, Normalize(*style.limits(pattern, diverging=False)), interpolation="nearest")
@@ -132,7 +132,7 @@ def attention_grid(
     H, T, S = shapes.pop()
     windows = {layer: None if config is None else config.window(layer) for layer in found}
     side = min(1.35, 9.0 / max(H, len(found)))
-    ax = style.axes(ax, (max(4.8, side * H + 2.1), max(1.0, side * len(found)) + 1.1))
+    ax = style.axes(ax, (max(4.8, side * H + 2.1), max(1.0, side * len(found)) + 1.1), "compressed")
     for row, (layer, pattern) in enumerate(found.items()):
         for head in range(H):
             seen = check_mask(pattern[head], windows[layer], f"layer {layer}, head {head}: ")

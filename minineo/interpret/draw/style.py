@@ -27,6 +27,8 @@ from minineo.arrays import Array
 from minineo.interpret.draw.labels import Token, literal, text_width, token_labels
 from minineo.interpret.inputs import to_numpy
 
+Layout = Literal["constrained", "compressed"] | None
+
 MUTED = "#5b5b5b"  # of what explains and is not itself data
 HIDDEN = "#d9d9d9"  # of what a mask hides
 EDGE = "#e8590c"  # of the edge of a window: stands out from viridis and from grey
@@ -64,10 +66,10 @@ class PictureAxes(Axes):
         return self.figure._repr_png_() if isinstance(self.figure, Picture) else None
 
 
-def axes(ax: Axes | None, size: tuple[float, float], layout: Literal["constrained"] | None = "constrained") -> Axes:
+def axes(ax: Axes | None, size: tuple[float, float], layout: Layout = "constrained") -> Axes:
     """Where to draw: `ax` if there is one, otherwise the axes of a new figure of that size, in inches.
 
-    With the layout "constrained" the figure makes room for labels by itself.
+    The figure makes room for labels by itself with the layout "constrained"; "compressed" is for squares.
 
     Raises:
         TypeError: `ax` is something else.
