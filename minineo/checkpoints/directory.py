@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -60,6 +60,8 @@ FORMATS = (
 )
 """In the order of preference where a directory has several, which is that of transformers."""
 
+FLAX_FORMATS = tuple(format_ for format_ in FORMATS if format_.open is open_flax)
+
 OTHER_FORMATS = {
     "tf_model.h5": "AutoModelForCausalLM.from_pretrained(OLD, from_tf=True).save_pretrained(NEW) (version 4)",
 }
@@ -81,8 +83,10 @@ class WeightFiles(NamedTuple):
         return self.weight_map.get(tensor, file.name) == file.name
 
 
-def read_state_dict(path: str | os.PathLike[str]) -> dict[str, Array]:
+def read_state_dict(path: str | os.PathLike[str], formats: Sequence[Format] = FORMATS) -> dict[str, Array]:
     """Open every tensor of a checkpoint directory, or of one file of any format, under the name it has there.
+
+    In a directory only `formats` are looked for. Flax's tensors have other formats' names and shapes.
 
     Returns:
         Arrays by name, memory-mapped (see `open_safetensors`).
@@ -91,7 +95,7 @@ def read_state_dict(path: str | os.PathLike[str]) -> dict[str, Array]:
         FileNotFoundError: when there is no such file or directory.
         CheckpointError: when it holds no weights, or they are damaged or incomplete.
     """
-    found = weight_files(path)
+    found = weight_files(path, formats)
     state: dict[str, Array] = {}
     for file in found.files:
         state |= {name: array for name, array in found.format.open(file).items() if found.holds(file, name)}
@@ -115,7 +119,7 @@ def describe(path: str | os.PathLike[str]) -> list[TensorInfo]:
     return listed
 
 
-def weight_files(path: str | os.PathLike[str]) -> WeightFiles:
+def weight_files(path: str | os.PathLike[str], formats: Sequence[Format] = FORMATS) -> WeightFiles:
     """Find the files that hold a checkpoint's weights, and make sure that they are there.
 
     Raises:
@@ -126,12 +130,12 @@ def weight_files(path: str | os.PathLike[str]) -> WeightFiles:
         return WeightFiles(_format_of(path), [path], None, {})
     if not path.is_dir():
         raise FileNotFoundError(f"{path}: no such directory, expected one with {WEIGHTS_NAME}")
-    for format_ in FORMATS:
+    for format_ in formats:
         if (path / format_.weights_name).is_file():
             return WeightFiles(format_, [path / format_.weights_name], None, {})
         if (path / format_.index_name).is_file():
             return _shards(format_, path / format_.index_name)
-    raise CheckpointError(_nothing_found(path))
+    raise CheckpointError(_nothing_found(path, formats))
 
 
 def _format_of(file: Path) -> Format:
@@ -139,7 +143,7 @@ def _format_of(file: Path) -> Format:
     return next((format_ for format_ in FORMATS if file.suffix in format_.suffixes), FORMATS[0])
 
 
-def _nothing_found(directory: Path) -> str:
+def _nothing_found(directory: Path, formats: Sequence[Format]) -> str:
     present = sorted(entry.name for entry in directory.iterdir())
     for name, recipe in OTHER_FORMATS.items():
         if name in present:
@@ -147,7 +151,7 @@ def _nothing_found(directory: Path) -> str:
                 f"{directory / name}: this format is not read, expected {WEIGHTS_NAME}; convert it with "
                 f"transformers: {recipe}"
             )
-    expected = ", ".join(format_.weights_name for format_ in FORMATS)
+    expected = ", ".join(format_.weights_name for format_ in formats)
     return f"{directory}: no weights, expected {expected} or the index of shards; found {some_of(present) or 'nothing'}"
 
 

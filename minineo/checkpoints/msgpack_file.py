@@ -1,4 +1,4 @@
-"""Weights in one file of Flax's format, `flax_model.msgpack`: opened as a memory map, written whole or not at all.
+"""Weights in one file of Flax's format, `flax_model.msgpack`: opened as a memory map, written as Flax writes it.
 
 A file is one msgpack map of maps, nested as the model is, with arrays at the ends. An array is an `ext` of type 1 that
 holds msgpack again: `[shape, dtype, bytes]`, where dtype is a name such as `float32`. Type 3 is the same for a single
@@ -26,7 +26,7 @@ from minineo.checkpoints.dtypes import BFLOAT16, NUMPY_DTYPES
 from minineo.checkpoints.errors import CheckpointError, quote, some_of
 from minineo.checkpoints.header import MAX_DIMENSIONS, TensorInfo
 from minineo.checkpoints.msgpack_format import Reader
-from minineo.checkpoints.safetensors_file import regular_file, temporary_beside
+from minineo.checkpoints.safetensors_file import regular_file
 
 ARRAY, NUMBER = 1, 3  # Flax's ext types; 2 is a complex number of Python's, which no model holds
 CHUNKED = "__msgpack_chunked_array__"
@@ -209,25 +209,18 @@ def _expect_key(reader: Reader, key: str, name: str) -> None:
         reader.fail(f"{quote(name)}, a cut array, has {quote(found)}, expected {key!r}", begin)
 
 
-def save_msgpack(tree: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
-    """Write nested dictionaries of arrays to a file that Flax, and old `transformers`, read.
+def write_msgpack(tree: Mapping[str, Any], path: Path) -> None:
+    """Write nested dictionaries of arrays to a file, as Flax and old `transformers` read it, until it is on the disk.
 
-    Byte for byte what Flax writes, arrays of more than 2**30 bytes in pieces. The file appears under its name only when
-    it is complete and on the disk; arrays may be views of the old one.
+    Byte for byte what Flax writes, arrays of more than 2**30 bytes in pieces.
 
     Raises:
-        TypeError: when a key is no text, a value no array, or an array's dtype none that the format and NumPy share.
+        TypeError: when an array's dtype is not one that the format and NumPy share.
     """
-    path = Path(path)
-    temporary = temporary_beside(path)
-    try:
-        with temporary.open("wb") as file:
-            _write(file, tree, "")
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with path.open("wb") as file:
+        _write(file, tree, "")
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _write(file: BinaryIO, tree: Mapping[str, Any], prefix: str) -> None:

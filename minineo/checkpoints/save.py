@@ -5,22 +5,52 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from minineo.arrays import Array
-from minineo.checkpoints.directory import INDEX_NAME, WEIGHTS_NAME
+from minineo.checkpoints.flax_names import flax_name, to_flax
+from minineo.checkpoints.msgpack_file import write_msgpack
 from minineo.checkpoints.safetensors_file import temporary_beside, write_safetensors
 from minineo.progress import with_progress
 
-SHARD_NAME = re.compile(r"model-\d{5}-of-\d{5}\.safetensors")
+
+class Layout(NamedTuple):
+    """How the files of one format are called, and what writes one of them."""
+
+    stem: str
+    suffix: str
+    write: Callable[[Mapping[str, Array], Path], None]
+    name_in_index: Callable[[str], str] = str
+
+    @property
+    def weights_name(self) -> str:
+        """The file that holds everything."""
+        return f"{self.stem}{self.suffix}"
+
+    @property
+    def index_name(self) -> str:
+        """The file that says which tensor lies in which shard."""
+        return f"{self.weights_name}.index.json"
+
+    def shard_name(self, i: str, count: str) -> str:
+        """One of several files."""
+        return f"{self.stem}-{i}-of-{count}{self.suffix}"
+
+
+SAFETENSORS = Layout("model", ".safetensors", lambda params, path: write_safetensors(params, path))
+FLAX = Layout("flax_model", ".msgpack", lambda params, path: write_msgpack(to_flax(params), path), flax_name)
 UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 
 
 def save_state_dict(
-    params: Mapping[str, Array], directory: str | os.PathLike[str], max_shard_size: int | str = "50GB"
+    params: Mapping[str, Array],
+    directory: str | os.PathLike[str],
+    max_shard_size: int | str = "50GB",
+    layout: Layout = SAFETENSORS,
 ) -> None:
-    """Write a model's parameters into a directory, replacing the weights that it holds.
+    """Write a model's parameters into a directory, replacing the weights of that format that it holds.
 
     Everything is first written under temporary names, then renamed, then what is left of an earlier save is removed.
     A save that fails or is interrupted while it writes leaves the earlier one as it was.
@@ -30,24 +60,26 @@ def save_state_dict(
         directory: made if it is not there.
         max_shard_size: bytes per file, or a string such as "5GB" or "200MB" (powers of 1000); one tensor alone may
             take more.
+        layout: of safetensors, or `FLAX`.
 
     Raises:
         ValueError: when `max_shard_size` is not a size.
         TypeError: when an array's dtype cannot be saved.
     """
-    shards = split_into_shards({name: array.nbytes for name, array in params.items()}, parse_size(max_shard_size))
+    sizes = {name: array.nbytes for name, array in params.items()}
+    shards = split_into_shards(sizes, parse_size(max_shard_size), layout)
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
 
     staged: dict[Path, Path] = {directory / file: temporary_beside(directory / file) for file in shards}
-    index_path = directory / INDEX_NAME
+    index_path = directory / layout.index_name
     if len(shards) > 1:
         staged[index_path] = temporary_beside(index_path)
     try:
         for file, names in with_progress(shards.items(), len(shards) > 1, desc="Writing model shards", unit="file"):
-            write_safetensors({name: params[name] for name in names}, staged[directory / file])
+            layout.write({name: params[name] for name in names}, staged[directory / file])
         if len(shards) > 1:
-            _write_index(params, shards, staged[index_path])
+            _write_index(params, shards, staged[index_path], layout)
         if len(shards) > 1 and any(path.exists() for path in staged if path != index_path):
             index_path.unlink(missing_ok=True)  # as many shards as before: the old index must never see a new shard
         for path, temporary in staged.items():
@@ -55,10 +87,12 @@ def save_state_dict(
     finally:
         for temporary in staged.values():
             temporary.unlink(missing_ok=True)
-    _remove_stale(directory, keep={path.name for path in staged})
+    _remove_stale(directory, layout, keep={path.name for path in staged})
 
 
-def split_into_shards(sizes: Mapping[str, int], max_shard_size: int) -> dict[str, list[str]]:
+def split_into_shards(
+    sizes: Mapping[str, int], max_shard_size: int, layout: Layout = SAFETENSORS
+) -> dict[str, list[str]]:
     """Distribute tensors over files in their order, starting a new file when the next tensor would not fit.
 
     A tensor larger than `max_shard_size` gets a file of its own, while the file begun before it goes on being filled,
@@ -67,6 +101,7 @@ def split_into_shards(sizes: Mapping[str, int], max_shard_size: int) -> dict[str
     Args:
         sizes: bytes of each tensor.
         max_shard_size: bytes.
+        layout: how the files are called.
 
     Returns:
         The names of the tensors in each file, by the file's name.
@@ -86,8 +121,8 @@ def split_into_shards(sizes: Mapping[str, int], max_shard_size: int) -> dict[str
     if current or not shards:
         shards.append(current)
     if len(shards) == 1:
-        return {WEIGHTS_NAME: shards[0]}
-    return {f"model-{i:05d}-of-{len(shards):05d}.safetensors": names for i, names in enumerate(shards, start=1)}
+        return {layout.weights_name: shards[0]}
+    return {layout.shard_name(f"{i:05d}", f"{len(shards):05d}"): names for i, names in enumerate(shards, start=1)}
 
 
 def parse_size(size: int | str) -> int:
@@ -106,13 +141,13 @@ def parse_size(size: int | str) -> int:
     return bytes_
 
 
-def _write_index(params: Mapping[str, Array], shards: Mapping[str, list[str]], path: Path) -> None:
+def _write_index(params: Mapping[str, Array], shards: Mapping[str, list[str]], path: Path, layout: Layout) -> None:
     index = {
         "metadata": {
             "total_parameters": sum(int(array.size) for array in params.values()),
             "total_size": sum(int(array.nbytes) for array in params.values()),
         },
-        "weight_map": {name: file for file, names in shards.items() for name in names},
+        "weight_map": {layout.name_in_index(name): file for file, names in shards.items() for name in names},
     }
     with path.open("w", encoding="utf-8", newline="\n") as file:
         file.write(json.dumps(index, indent=2, sort_keys=True) + "\n")
@@ -120,10 +155,11 @@ def _write_index(params: Mapping[str, Array], shards: Mapping[str, list[str]], p
         os.fsync(file.fileno())
 
 
-def _remove_stale(directory: Path, keep: set[str]) -> None:
+def _remove_stale(directory: Path, layout: Layout, keep: set[str]) -> None:
     """Remove what an earlier save left: the index first, so that it never names a shard that is gone."""
-    names = {INDEX_NAME: None, WEIGHTS_NAME: None} | dict.fromkeys(
-        path.name for path in directory.iterdir() if SHARD_NAME.fullmatch(path.name)
+    shard = re.compile(re.escape(layout.shard_name("NUMBER", "NUMBER")).replace("NUMBER", r"\d{5}"))
+    names = {layout.index_name: None, layout.weights_name: None} | dict.fromkeys(
+        path.name for path in directory.iterdir() if shard.fullmatch(path.name)
     )
     for name in names:
         if name not in keep:
