@@ -1,0 +1,170 @@
+"""Ablation against models with the parts cut out of their parameters; patching where all or nothing is patched."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from interpreted_models import ODD, by_hand, make, odd
+from tiny_models import tiny, tokens
+
+from minineo import interpret
+from minineo.classes import GPTNeoForCausalLM
+from minineo.interpret.patching import SITES, intermediate
+from minineo.tap import Recorder
+
+# Ablation -------------------------------------------------------------------------------------------------------------
+
+
+def without_head(model: GPTNeoForCausalLM, layer: int, head: int, mean: np.ndarray | None = None) -> GPTNeoForCausalLM:
+    """The model with the head's columns of out_proj gone, and what it writes on average, if given, in the bias."""
+    params, d = dict(model.params), model.config.head_size
+    at = f"transformer.h.{layer}.attn.attention.out_proj"
+    own = slice(head * d, (head + 1) * d)
+    weight = params[f"{at}.weight"].copy()
+    if mean is not None:
+        params[f"{at}.bias"] = params[f"{at}.bias"] + weight[:, own] @ mean
+    weight[:, own] = 0.0
+    return GPTNeoForCausalLM(model.config, params | {f"{at}.weight": weight})
+
+
+def without_mlp(model: GPTNeoForCausalLM, layer: int, mean: np.ndarray | None = None) -> GPTNeoForCausalLM:
+    at = f"transformer.h.{layer}.mlp.c_proj"
+    bias = np.zeros(model.config.hidden_size) if mean is None else mean
+    cut = {f"{at}.weight": np.zeros_like(model.params[f"{at}.weight"]), f"{at}.bias": bias}
+    return GPTNeoForCausalLM(model.config, dict(model.params) | cut)
+
+
+@pytest.mark.parametrize("metric", ["loss", "logit", "logit difference"])
+@pytest.mark.parametrize("kind", ["zero", "mean", "mean of other texts"])
+@pytest.mark.parametrize("name", sorted(ODD))
+def test_against_models_without_the_part(name, kind, metric):
+    model, ids = odd(name), tokens(3 if metric == "loss" else 1, 7)
+    other = tokens(2, 9, seed=1)
+    arguments = {"loss": {}, "logit": {"target": 3, "position": 4}, "logit difference": {"target": 3, "against": 5}}
+
+    def measured(one: GPTNeoForCausalLM) -> float:
+        if metric == "loss":
+            return float(one(ids, labels=ids).loss)
+        logits = one(ids).logits[0]
+        return float(logits[4, 3] if metric == "logit" else logits[-1, 3] - logits[-1, 5])
+
+    reference = other if kind == "mean of other texts" else None
+    found = interpret.ablation_scores(model, ids, kind.split()[0], reference=reference, **arguments[metric])
+    assert (found.metric, found.kind) == (metric, kind.split()[0])
+    assert found.clean == pytest.approx(measured(model), rel=1e-12)
+    trace = Recorder()
+    model(ids if reference is None else reference, tap=trace)
+    L, H = model.config.num_layers, model.config.num_heads
+    assert (found.heads.shape, found.mlps.shape) == ((L, H), (L,))
+    for i in range(L):
+        z, out = trace[f"h.{i}.attn.z"].mean(axis=(0, 2)), trace[f"h.{i}.mlp.out"].mean(axis=(0, 1))
+        cut = without_mlp(model, i, None if kind == "zero" else out)
+        assert found.mlps[i] == pytest.approx(measured(cut) - measured(model), abs=1e-12)
+        for h in range(H):
+            cut = without_head(model, i, h, None if kind == "zero" else z[h])
+            assert found.heads[i, h] == pytest.approx(measured(cut) - measured(model), abs=1e-12)
+
+
+def test_the_induction_head_made_by_hand_is_what_predicts():
+    """It writes the token that it finds, which takes both heads: the second one through the first."""
+    model = by_hand(2)
+    make(model, 0, "previous token")
+    make(model, 1, "induction")
+    found = interpret.ablation_scores(model, [0, 3, 1, 5, 2, 0], target=3, against=5)
+    assert found.clean > 0.1
+    # token 3 came after token 0, and token 5 did not; without the first head the second one moves both
+    assert found.heads[1, 0] == pytest.approx(-found.clean, rel=1e-5)
+    assert found.heads[0, 0] == pytest.approx(-found.clean, rel=1e-2)
+    assert (found.mlps == 0).all()
+
+
+def test_wrong_ablations():
+    model = tiny(GPTNeoForCausalLM)
+    with pytest.raises(ValueError, match="kind: received 'resample', expected one of 'zero', 'mean'"):
+        interpret.ablation_scores(model, [1, 2], kind="resample")
+    with pytest.raises(ValueError, match="one token has no loss"):
+        interpret.ablation_scores(model, [1])
+    with pytest.raises(ValueError, match="against: received 3 without a target"):
+        interpret.ablation_scores(model, [1, 2], against=3)
+    with pytest.raises(ValueError, match=r"shape \(2, 4\), expected the tokens of one text"):
+        interpret.ablation_scores(model, tokens(2, 4), target=1)
+    with pytest.raises(ValueError, match=r"reference: received 19, expected 0 \.\.\. 18"):
+        interpret.ablation_scores(model, [1, 2], "mean", reference=[19])
+
+
+# Patching -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("site", SITES)
+@pytest.mark.parametrize("name", sorted(ODD))
+def test_each_run_of_a_grid_by_an_edit_of_one_value(name, site):
+    model, clean, corrupted = odd(name), tokens(1, 5), tokens(1, 5, seed=1)
+    found = interpret.activation_patching(model, clean, corrupted, 3, 5, site)
+    L, across = model.config.num_layers, model.config.num_heads if site == "z" else 5
+    assert found.raw.shape == found.normalised.shape == (L, across)
+
+    def difference(logits: np.ndarray) -> float:
+        return float(logits[0, -1, 3] - logits[0, -1, 5])
+
+    trace = Recorder()
+    assert found.clean == pytest.approx(difference(model(clean, tap=trace).logits), rel=1e-12)
+    assert found.corrupted == pytest.approx(difference(model(corrupted).logits), rel=1e-12)
+    for i, j in itertools.product(range(L), range(across)):
+        place = intermediate(site, i)
+
+        def one_value(name: str, value: np.ndarray, place: str = place, j: int = j) -> np.ndarray:
+            if name == place:
+                value = value.copy()
+                value[:, j] = trace[place][:, j]
+            return value
+
+        assert found.raw[i, j] == pytest.approx(difference(model(corrupted, tap=one_value).logits), abs=1e-12)
+    span = found.clean - found.corrupted
+    np.testing.assert_allclose(found.normalised, (found.raw - found.corrupted) / span, rtol=1e-12)
+
+
+def test_the_one_position_that_differs_restores_everything():
+    model, clean = tiny(GPTNeoForCausalLM, "glg", dtype=np.float64), tokens(1, 7)
+    corrupted = clean.copy()
+    corrupted[0, 2] += 1
+    found = interpret.activation_patching(model, clean, corrupted, 4)
+    assert found.normalised[0, 2] == pytest.approx(1.0, abs=1e-12)  # all that differs, before anything has read it
+    assert found.normalised[0, [0, 1, 3, 4, 5, 6]] == pytest.approx(0.0, abs=1e-12)
+    last = interpret.activation_patching(model, clean, corrupted, 4, site="resid_post")
+    assert last.normalised[2, :6] == pytest.approx(0.0, abs=1e-12)
+    assert last.normalised[2, 6] == pytest.approx(1.0, abs=1e-12)  # all that the head reads
+
+
+def test_what_comes_after_the_position_that_is_read_changes_nothing():
+    model, clean, corrupted = odd("untied"), tokens(1, 6), tokens(1, 6, seed=1)
+    found = interpret.activation_patching(model, clean, corrupted, 3, position=2)
+    assert (found.raw[:, 3:] == found.corrupted).all()
+    assert (found.normalised[:, 3:] == 0).all()
+    assert found.raw[0, 1] != found.corrupted
+
+
+def test_progress_is_shown_on_request(capsys):
+    model = tiny(GPTNeoForCausalLM)
+    interpret.activation_patching(model, [1, 2], [3, 2], 4)
+    interpret.ablation_scores(model, [1, 2])
+    assert capsys.readouterr().err == ""
+    interpret.activation_patching(model, [1, 2], [3, 2], 4, progress=True)
+    assert "4/4" in capsys.readouterr().err
+    interpret.ablation_scores(model, [1, 2], progress=True)
+    assert "8/8" in capsys.readouterr().err
+
+
+def test_wrong_prompts():
+    model = tiny(GPTNeoForCausalLM)
+    with pytest.raises(ValueError, match=r"clean_ids have 3 tokens and corrupted_ids 2.*Choose words with as many"):
+        interpret.activation_patching(model, [1, 2, 3], [1, 2], 4)
+    with pytest.raises(ValueError, match="nothing to restore"):
+        interpret.activation_patching(model, [1, 2], [1, 2], 4)
+    with pytest.raises(ValueError, match=r"site: received 'q', expected one of 'resid_pre', .* 'z'"):
+        interpret.activation_patching(model, [1, 2], [3, 2], 4, site="q")
+    with pytest.raises(ValueError, match="corrupted_ids: received 19"):
+        interpret.activation_patching(model, [1, 2], [1, 19], 4)
+    with pytest.raises(ValueError, match="target: received 40"):
+        interpret.activation_patching(model, [1, 2], [3, 2], 40)
