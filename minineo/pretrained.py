@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Self, TypeVar, cast
@@ -19,7 +19,7 @@ import numpy as np
 from minineo.arrays import Array, converted
 from minineo.checkpoints import cast as cast_floats
 from minineo.checkpoints import floating_dtype, match, read_state_dict, save_state_dict
-from minineo.checkpoints.directory import WEIGHTS_NAME
+from minineo.checkpoints.directory import FLAX_FORMATS, FORMATS, WEIGHTS_NAME, Format
 from minineo.config import GPTNeoConfig
 from minineo.devices import all_to_device, check_device, device_name
 from minineo.edits import Edits, editing
@@ -87,6 +87,7 @@ class GPTNeoPreTrainedModel(Generic[Output]):
         dtype: Any = None,
         device: str = "cpu",
         seed: int = 0,
+        from_flax: bool = False,
         **config_fields: Any,
     ) -> Self:
         """Load a checkpoint directory that `transformers` or `save_pretrained` wrote.
@@ -95,6 +96,7 @@ class GPTNeoPreTrainedModel(Generic[Output]):
         not change the file. Others are converted to `dtype`, where None means float32, and all are moved to `device` as
         `to` moves them. `config` replaces the directory's own, `config_fields` (such as `num_labels=3`) replace fields
         of it. Parameters of the head that the checkpoint lacks are drawn from `seed`, with a warning that names them.
+        A checkpoint in Flax's format is read if there is no other, or with `from_flax=True`.
 
         Raises:
             FileNotFoundError: there is no such directory.
@@ -114,7 +116,8 @@ class GPTNeoPreTrainedModel(Generic[Output]):
         if unknown:
             raise TypeError(f"from_pretrained has no argument {unknown[0]!r}, nor the configuration such a field.")
         config = GPTNeoConfig.from_dict(config.to_dict(), **config_fields)
-        params, missing = cls._read_params(path, config, floating_dtype(dtype), seed)
+        formats = FLAX_FORMATS if from_flax else FORMATS
+        params, missing = cls._read_params(path, config, floating_dtype(dtype), seed, formats)
         if missing:
             warnings.warn(
                 f"{path} has no {', '.join(missing)}: initialised at random. Train the model before you use them.",
@@ -129,11 +132,11 @@ class GPTNeoPreTrainedModel(Generic[Output]):
 
     @classmethod
     def _read_params(
-        cls, path: Path, config: GPTNeoConfig, dtype: np.dtype[Any], seed: int
+        cls, path: Path, config: GPTNeoConfig, dtype: np.dtype[Any], seed: int, formats: Sequence[Format]
     ) -> tuple[Params, list[str]]:
         """All parameters of a checkpoint directory, and the names of those that it lacks and were drawn instead."""
         shapes = cls.parameter_shapes(config)
-        state = read_state_dict(path)
+        state = read_state_dict(path, formats)
         file = path / WEIGHTS_NAME
         source = str(file if file.is_file() else path)  # for what is in none of its files
         found, missing, _ = match(state, shapes, source=source, base_prefix=BASE_PREFIX, tied=cls._tied(config))
