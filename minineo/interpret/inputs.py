@@ -12,10 +12,11 @@ from numbers import Integral
 from typing import Any
 
 import numpy as np
-from array_api_compat import is_array_api_obj, is_cupy_array, is_jax_array
+from array_api_compat import is_array_api_obj
 
 from minineo.arrays import Array, beside
 from minineo.classes import GPTNeoForCausalLM
+from minineo.devices import to_device
 from minineo.model.inputs import check_ids, check_inputs, check_library
 from minineo.pretrained import GPTNeoPreTrainedModel
 from minineo.tap import Recorder
@@ -95,10 +96,7 @@ def check_token(name: str, token: Any, model: Model) -> int:
 
 def to_numpy(array: Array) -> np.ndarray[Any, Any]:
     """An array of any library, on any device, as one of NumPy; 16-bit floats are widened to float32."""
-    if is_cupy_array(array):
-        array = array.get()
-    elif not isinstance(array, np.ndarray):
-        array = np.asarray(array) if is_jax_array(array) else np.from_dlpack(array)
+    array = to_device(array, "cpu")
     # bfloat16, which NumPy does not know, has the kind "V" of raw bytes
     narrow = array.dtype.kind in "fV" and array.dtype.itemsize < 4
     result: np.ndarray[Any, Any] = array.astype(np.float32) if narrow else array
