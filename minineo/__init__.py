@@ -12,7 +12,9 @@ if TYPE_CHECKING:
         GPTNeoModel,
     )
     from minineo.config import GPTNeoConfig
+    from minineo.flax.classes import FlaxGPTNeoForCausalLM, FlaxGPTNeoModel
     from minineo.interpret.attention_view import attention_view
+    from minineo.interpret.diagram import diagram
     from minineo.scoring import score
     from minineo.text import generate, load, stream
     from minineo.tokenizer import GPT2Tokenizer
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "FlaxGPTNeoForCausalLM",
+    "FlaxGPTNeoModel",
     "GPT2Tokenizer",
     "GPTNeoConfig",
     "GPTNeoForCausalLM",
@@ -28,6 +32,7 @@ __all__ = [
     "GPTNeoForTokenClassification",
     "GPTNeoModel",
     "attention_view",
+    "diagram",
     "generate",
     "load",
     "score",
@@ -35,9 +40,12 @@ __all__ = [
 ]
 
 _PLACES = {
+    "FlaxGPTNeoForCausalLM": "minineo.flax.classes",
+    "FlaxGPTNeoModel": "minineo.flax.classes",
     "GPT2Tokenizer": "minineo.tokenizer",
     "GPTNeoConfig": "minineo.config",
     "attention_view": "minineo.interpret.attention_view",
+    "diagram": "minineo.interpret.diagram",
     "generate": "minineo.text",
     "load": "minineo.text",
     "score": "minineo.scoring",
