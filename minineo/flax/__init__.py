@@ -1,0 +1,1 @@
+"""GPT-Neo as `transformers` 4 had it for Flax: nested parameters, static caches, functions that JAX compiles."""
