@@ -21,7 +21,7 @@ from typing import Any, NamedTuple, NoReturn
 
 from minineo.checkpoints.errors import quote
 
-MAX_INSTRUCTIONS = 250_000  # a state dict needs about 25 for a tensor
+MAX_INSTRUCTIONS = 100_000  # a state dict needs about 25 for a tensor, gpt-neo-2.7B has 450 tensors
 
 
 class PickleError(ValueError):
