@@ -77,13 +77,13 @@ def _circuit(
 def attention_distance(found: AttentionDistance, *, ax: Axes | None = None) -> Axes:
     """Draw how far back each head looks, a number for each head, and where its layer's window ends."""
     L, H = found.distances.shape
-    ax = style.axes(ax, (7.0, 1.2 + 0.45 * L))
+    ax = style.axes(ax, (7.0, 1.2 + L * max(0.4, 0.13 * H)))
     for i, (distances, window, longest) in enumerate(zip(found.distances, found.windows, found.longest, strict=True)):
         ax.plot([0.0, longest], [i, i], color=style.HIDDEN, linewidth=7.0, solid_capstyle="butt", zorder=1)
         if window is not None:
             ax.plot([window - 1] * 2, [i - 0.4, i + 0.4], color=style.EDGE, linewidth=2.0, zorder=2)
         # heads that look equally far would hide each other: they stand below one another
-        lanes = np.linspace(-0.28, 0.28, H) if H > 1 else np.zeros(1)
+        lanes = np.linspace(-0.35, 0.35, H) if H > 1 else np.zeros(1)
         for h, (distance, lane) in enumerate(zip(distances, lanes, strict=True)):
             ax.plot(distance, i + lane, "o", color=style.SEQUENTIAL(0.3), markersize=4.0, zorder=3)
             ax.annotate(str(h), (distance, i + lane), (4, 0), textcoords="offset points", size=6, va="center")

@@ -75,7 +75,7 @@ def direct_logit_attribution(
     L, H = found.heads.shape
     if by == "part":
         values = np.array(list(found.parts.values()))
-        title = f"Direct logit attribution: the parts of {found.logit:.2f}"
+        title = f"Direct logit attribution: the parts that sum to {found.logit:.2f}"
         return bars(values, list(found.parts), title=title, xlabel="share of the logit", ax=ax)
     if by == "head":
         return heat_map(
@@ -117,7 +117,7 @@ def ablation_scores(found: AblationScores, *, ax: Axes | None = None) -> Axes:
         limits=limits(found.heads, diverging=True),
         label=f"change of the {found.metric}{unit}",
         title=f"Ablation ({found.kind}): without it, the {found.metric} of {found.clean:.2f} changes by",
-        xlabel="head",
+        xlabel="head (colours end at the largest change that one makes)",
         ax=ax,
     )
 
