@@ -122,8 +122,15 @@ def _parser() -> argparse.ArgumentParser:
 
     example = "minineo inspect path/to/checkpoint"
     add = _command(subparsers, commands.inspect, "show what a checkpoint holds", example)
-    help_text = f"directory, or one .safetensors file (default: {BUNDLED})"
+    help_text = f"directory, or one .safetensors, .bin or .msgpack file (default: {BUNDLED})"
     add("checkpoint", nargs="?", metavar="CHECKPOINT", help=help_text)
+
+    example = "minineo convert path/to/old-checkpoint my-model --dtype float16"
+    add = _command(subparsers, commands.convert, "turn a checkpoint of any format into safetensors", example)
+    add("source", metavar="SRC", help="directory, or one .bin, .safetensors or .msgpack file")
+    add("destination", metavar="DST", help="directory to write, which is new or empty")
+    add("--dtype", metavar="DTYPE", help="float16, float32 or float64 (default: as it is; bfloat16 becomes float32)")
+    add("--max-shard-size", default="5GB", metavar="SIZE", help="largest file, such as 200MB (default: 5GB)")
 
     example = "minineo train --train stories.txt --output my-model --max-position-embeddings 64 --steps 10"
     training.add_arguments(_command_parser(subparsers, training.train, "train a language model on text files", example))

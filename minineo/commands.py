@@ -124,6 +124,22 @@ def inspect(options: argparse.Namespace) -> None:
     )
 
 
+def convert(options: argparse.Namespace) -> None:
+    """Write a checkpoint of any format as safetensors, and say what was written and what was left out."""
+    from minineo.checkpoints.convert import convert as convert_checkpoint
+
+    found = convert_checkpoint(
+        options.source, options.destination, options.dtype, options.max_shard_size, progress=sys.stderr.isatty()
+    )
+    numbers = sum(int(array.size) for array in found.params.values())
+    dtypes = ", ".join(sorted({str(array.dtype) for array in found.params.values()}))
+    print(f"{len(found.params)} tensors, {numbers:,} numbers ({dtypes}), written to {options.destination}")
+    if found.copied:
+        print(f"with {', '.join(found.copied)}")
+    if found.left_out:
+        print(f"left out, as no model needs them: {', '.join(found.left_out)}")
+
+
 def _print_config(checkpoint: Path) -> None:
     from minineo.config import CONFIG_FILE, GPTNeoConfig
 

@@ -133,7 +133,7 @@ def _drop_equal_twins(params: dict[str, Array], tied: Mapping[str, str], source:
     for twin, original in tied.items():
         if twin not in params:
             continue
-        if _same_bits(params[twin], params[original]):
+        if same_bits(params[twin], params[original]):
             del params[twin]
         else:
             warnings.warn(
@@ -143,7 +143,7 @@ def _drop_equal_twins(params: dict[str, Array], tied: Mapping[str, str], source:
             )
 
 
-def _same_bits(a: Array, b: Array, rows: int = 1024) -> bool:
+def same_bits(a: Array, b: Array, rows: int = 1024) -> bool:
     """Compare two tensors of the same shape piece by piece, so that a difference is found without reading them all."""
     if a.dtype != b.dtype:
         return False
