@@ -165,7 +165,7 @@ def _size(T: int, S: int, labels: Sequence[str]) -> tuple[float, float]:
     """Inches for a matrix of square cells (T, S), its labels on both axes, the legend above and the colour bar."""
     width, height = (min(7.4, max(2.6, 0.46 * count)) for count in (S, T))
     longest = max(text_width(label, style.LARGEST_TYPE) for label in labels) / 72.0
-    return max(5.0, width + longest + 1.4), height + min(longest, 1.2) + 0.9
+    return max(5.0, width + longest + 1.4), height + min(longest, 1.2) + 1.1
 
 
 def kind(window: int | None, short: bool = False) -> str:
@@ -261,21 +261,20 @@ def _legend(ax: Axes, T: int, S: int, window: int | None, titled: bool, below: b
         ]
     if not entries:
         return
-    place: dict[str, Any] = (
-        {"loc": "upper left", "bbox_to_anchor": (0.0, 0.0)}
-        if below
-        else {"loc": "lower left", "bbox_to_anchor": (0.0, 1.0)}
-    )
+    width, height = style.inches(ax)
+    narrow = not below and min(width, height * S / T) < 4.4  # a square may not fill what it is given
     ax.legend(
         handles=entries,
-        ncols=3,
+        loc="upper left" if below else "lower left",
+        bbox_to_anchor=(0.0, 0.0) if below else (0.0, 1.0),
+        ncols=1 if narrow else 3,
         frameon=False,
         fontsize=8,
         borderaxespad=0.2,
         borderpad=0.2,
         handlelength=1.4,
         columnspacing=1.2,
-        **place,
     )
     if titled and not below:
-        ax.set_title(ax.get_title("left"), loc="left", fontsize=10, pad=20)
+        rows = len(entries) if narrow else 1
+        ax.set_title(ax.get_title("left"), loc="left", fontsize=10, pad=8.0 + 12.0 * rows)

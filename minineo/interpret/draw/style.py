@@ -147,8 +147,9 @@ def label_axis(ax: Axes, axis: Literal["x", "y"], labels: Sequence[str]) -> None
     places = range(0, len(labels), step)
     shown = [labels[i] for i in places]
     if axis == "x":
-        across = max((text_width(label, size) for label in shown), default=0.0) * len(labels) > 72.0 * inches(ax)[0]
-        ax.set_xticks(places, shown, fontsize=size, rotation=90 if across else 0, **literal())
+        widest = max((text_width(label, size) for label in shown), default=0.0) + 0.6 * size
+        upright = widest * len(labels) > 72.0 * inches(ax)[0] * step
+        ax.set_xticks(places, shown, fontsize=size, rotation=90 if upright else 0, **literal())
     else:
         ax.set_yticks(places, shown, fontsize=size, **literal())
     ax.tick_params(axis=axis, length=2)
