@@ -344,7 +344,7 @@ def on_jax(model: Any) -> Any:
 
 
 @pytest.mark.oracle
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", ["untied head", "holes"])  # to compile takes seconds
 def test_as_flax_computed_on_jax(golden: dict[str, np.ndarray], name: str) -> None:
     jax = require("jax")
     model = on_jax(model_of(CASES[name]))
@@ -360,7 +360,10 @@ def test_as_flax_computed_on_jax(golden: dict[str, np.ndarray], name: str) -> No
 @pytest.mark.oracle
 def test_one_compiled_step_decodes_all_tokens() -> None:
     jax = require("jax")
-    model = on_jax(FlaxGPTNeoForCausalLM(tiny_config("glg")))
+    other = tiny(GPTNeoForCausalLM)
+    model = FlaxGPTNeoForCausalLM(other.config)
+    model.params = to_flax(other.params)
+    on_jax(model)
     traced = []
 
     @jax.jit
@@ -375,14 +378,13 @@ def test_one_compiled_step_decodes_all_tokens() -> None:
         row, cache = step(model.params, ids[:, t : t + 1], np.full((2, 1), t), cache)
         logits.append(row)
     assert len(traced) == 1
-    assert_close(np.concatenate(logits, axis=1), model(ids).logits, "logits")
+    assert_close(np.concatenate(logits, axis=1), other(ids).logits, "logits")
 
 
 @pytest.mark.oracle
-@pytest.mark.parametrize("tied", [True, False])
-def test_gradients_are_those_written_by_hand(tied: bool) -> None:
+def test_gradients_are_those_written_by_hand() -> None:
     jax = require("jax")
-    other = tiny(GPTNeoForCausalLM, "glgl", tie_word_embeddings=tied)
+    other = tiny(GPTNeoForCausalLM)
     model = FlaxGPTNeoForCausalLM(other.config)
     model.params = to_flax(other.params)
     on_jax(model)
@@ -406,10 +408,10 @@ def test_gradients_are_those_written_by_hand(tied: bool) -> None:
 @pytest.mark.oracle
 def test_dropout_on_jax() -> None:
     jax = require("jax")
-    model = on_jax(FlaxGPTNeoForCausalLM(tiny_config(attention_dropout=0.3, embed_dropout=0.2)))
+    model = on_jax(FlaxGPTNeoForCausalLM(tiny_config("l", attention_dropout=0.3, embed_dropout=0.2)))
     ids = tokens(2, 4)
     run = jax.jit(lambda key: model(ids, train=True, dropout_rng=key).logits)
-    first, same, other = run(jax.random.key(1)), run(jax.random.key(1)), run(jax.random.PRNGKey(2))
+    first, same, other = run(jax.random.key(1)), run(jax.random.key(1)), run(jax.random.key(2))
     assert (first == same).all()
     assert (first != other).any()
     with pytest.raises(TypeError, match=r"dropout_rng: received a int, expected a key such as jax.random.key\(0\)"):
@@ -426,4 +428,5 @@ def test_libraries_on_jax() -> None:
     assert (flatten(model.init_weights(jax.random.PRNGKey(1)))["transformer/wte/embedding"] != 0).all()
     half = FlaxGPTNeoForCausalLM(tiny_config(), dtype=jax.numpy.bfloat16, _do_init=False)
     params = jax.tree.map(jax.numpy.asarray, model.params)
-    assert half(tokens(1, 2), params=params).logits.dtype == jax.numpy.bfloat16
+    shape = jax.eval_shape(lambda params: half(tokens(1, 2), params=params).logits, params)
+    assert (shape.shape, shape.dtype) == ((1, 2, 19), jax.numpy.bfloat16)
