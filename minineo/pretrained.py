@@ -24,13 +24,13 @@ from minineo.config import GPTNeoConfig
 from minineo.devices import all_to_device, check_device, device_name
 from minineo.edits import Edits, editing
 from minineo.fast import FAST
+from minineo.fast.choose import functions_for
 from minineo.fast.learning import loss_and_grads as fast_loss_and_grads
 from minineo.json_file import read_json_object, write_text
 from minineo.layers.activations import activation
 from minineo.layers.dropout import Masks, no_masks
 from minineo.model.block import Params
 from minineo.model.cache import Cache
-from minineo.model.heads import REFERENCE, Functions
 from minineo.model.heads_backward import HEADS_BACKWARD, loss_and_grads
 from minineo.model.initialise import initialise
 from minineo.model.inputs import check_inputs, check_library, check_params
@@ -261,7 +261,7 @@ class GPTNeoPreTrainedModel(Generic[Output]):
             output_hidden_states=config.output_hidden_states if output_hidden_states is None else output_hidden_states,
             tap=tap,
             masks=masks,
-            functions=_functions(weight),
+            functions=functions_for(weight),
             **head_inputs,
         )
         as_output = config.return_dict if return_dict is None else return_dict
@@ -302,7 +302,7 @@ class GPTNeoPreTrainedModel(Generic[Output]):
         if any(labels.get(label) is None for label in needed):
             raise ValueError(f"loss_and_grads of {name}: without {' and '.join(needed)} there is no loss; pass them.")
         labels.pop("logits_to_keep", None)  # 0, or the check would have refused it beside labels
-        compute = loss_and_grads if _functions(weight) is REFERENCE else fast_loss_and_grads
+        compute = fast_loss_and_grads if functions_for(weight) is FAST else loss_and_grads
         loss, grads = compute(
             type(self).forward, self.params, self.config, input_ids, inputs, labels, masks, checkpointing
         )
@@ -344,8 +344,3 @@ class GPTNeoPreTrainedModel(Generic[Output]):
 
     def _check_head_inputs(self, batch: int, positions: int, head_inputs: dict[str, Any]) -> None:
         """Raise for labels that do not fit an input of (batch, positions)."""
-
-
-def _functions(weight: Array) -> Functions:
-    """The fast functions for NumPy's arrays, the reference for others."""
-    return FAST if isinstance(weight, np.ndarray) else REFERENCE

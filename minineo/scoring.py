@@ -20,9 +20,8 @@ from tqdm import tqdm
 from minineo.arrays import Array, at_least_float32, beside
 from minineo.classes import GPTNeoForCausalLM
 from minineo.devices import to_device
-from minineo.fast import FAST
+from minineo.fast.choose import functions_for
 from minineo.layers.softmax import log_softmax
-from minineo.model.heads import REFERENCE
 from minineo.model.names import BASE_PREFIX
 from minineo.text import NameOrPath, model_and_tokenizer
 from minineo.tokenizer import GPT2Tokenizer
@@ -116,14 +115,15 @@ def window_losses(model: GPTNeoForCausalLM, ids: Array, predicted: int) -> Array
     config, params = model.config, model.params
     head = params[f"{BASE_PREFIX}wte.weight" if config.tie_word_embeddings else "lm_head.weight"]
     ids = beside(ids, like=head)
-    transformer, linear = FAST if isinstance(head, np.ndarray) else REFERENCE
+    transformer, linear = functions_for(head)
     hidden = transformer(params, config, ids[None, :-1], prefix=BASE_PREFIX, use_cache=False).last_hidden_state
     hidden, labels = hidden[0, -predicted:, :], ids[-predicted:]
     xp = array_namespace(hidden)
     losses = []
     for i in range(0, predicted, CHUNK):
-        log_probabilities = log_softmax(at_least_float32(linear(hidden[i : i + CHUNK, :], head)))
-        losses.append(-xp.take_along_axis(log_probabilities, labels[i : i + CHUNK, None], axis=1)[:, 0])
+        part = slice(i, min(i + CHUNK, predicted))
+        log_probabilities = log_softmax(at_least_float32(linear(hidden[part, :], head)))
+        losses.append(-xp.take_along_axis(log_probabilities, labels[part, None], axis=1)[:, 0])
     return to_device(xp.concat(losses), "cpu")
 
 

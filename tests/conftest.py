@@ -25,7 +25,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]):
 @pytest.fixture
 def reference(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let models compute with the reference layers, bit for bit, and not with the fast ones, which round otherwise."""
-    monkeypatch.setattr("minineo.pretrained.FAST", REFERENCE)
+    monkeypatch.setattr("minineo.fast.choose.FAST", REFERENCE)
 
 
 def require(name: str, extra: str = "oracle") -> ModuleType:

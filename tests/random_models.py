@@ -44,7 +44,7 @@ def computing_with(layers: str) -> Iterator[None]:
     """
     with pytest.MonkeyPatch.context() as patch:
         if layers == "reference":
-            patch.setattr("minineo.pretrained.FAST", heads.REFERENCE)
+            patch.setattr("minineo.fast.choose.FAST", heads.REFERENCE)
         yield
 
 

@@ -204,6 +204,6 @@ def test_models_on_numpy_use_the_fast_functions(monkeypatch):
     def seen(*arguments, **more):
         raise AssertionError("the fast transformer")
 
-    monkeypatch.setattr("minineo.pretrained.FAST", fast.FAST._replace(transformer=seen))
+    monkeypatch.setattr("minineo.fast.choose.FAST", fast.FAST._replace(transformer=seen))
     with pytest.raises(AssertionError, match="the fast transformer"):
         tiny(GPTNeoModel, "g")(tokens(1, 2))

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from array_api_compat import array_namespace, device
 
-from minineo.arrays import Array
+from minineo.arrays import Array, widest_integer
 from minineo.generation.arguments import GenerationArguments, Processor
 from minineo.generation.outputs import Record
 from minineo.generation.prompt import Context, next_token_logits, repeat_rows
@@ -105,7 +105,7 @@ def _start(prompt: Array, n: int) -> tuple[Hypotheses, Hypotheses]:
     empty = Hypotheses(
         sequences=xp.broadcast_to(prompt[:, None, :], (B, n, L)),
         scores=xp.full((B, n), FORBIDDEN, dtype=xp.float32, device=place),
-        origins=xp.zeros((B, n, 0), dtype=xp.int64, device=place),
+        origins=xp.zeros((B, n, 0), dtype=widest_integer(prompt), device=place),
         ended=xp.zeros((B, n), dtype=xp.bool, device=place),
     )
     # Only the first beam counts at first: from all of them the same token would be chosen n times.
@@ -186,7 +186,7 @@ def _trimmed(finished: Hypotheses, count: int) -> Hypotheses:
     """The first `count` texts of each prompt, cut off where the longest of them ends."""
     xp = array_namespace(finished.origins)
     sequences, origins = finished.sequences[:, :count, :], finished.origins[:, :count, :]
-    steps = int(xp.max(xp.sum(xp.astype(origins >= 0, xp.int64), axis=2)))
+    steps = int(xp.max(xp.sum(xp.astype(origins >= 0, origins.dtype), axis=2)))
     prompt_length = sequences.shape[2] - origins.shape[2]
     return Hypotheses(
         sequences[:, :, : prompt_length + steps],

@@ -11,7 +11,7 @@ from typing import Any
 
 from array_api_compat import array_namespace, device
 
-from minineo.arrays import Array, at_least_float32
+from minineo.arrays import Array, at_least_float32, widest_integer
 from minineo.edits import Edits
 from minineo.generation.arguments import GenerationArguments
 from minineo.model.cache import Cache
@@ -143,7 +143,7 @@ def prompt_context(model: Any, input_ids: Array, attention_mask: Any, arguments:
             f"input_ids: received dtype {input_ids.dtype}, which cannot hold every id up to "
             f"{model.config.vocab_size - 1}. Pass int64."
         )
-    input_ids = xp.astype(input_ids, xp.int64)
+    input_ids = xp.astype(input_ids, widest_integer(input_ids))
     if attention_mask is None:
         mask = _mask_of_padding(input_ids, arguments)
     else:
@@ -170,7 +170,7 @@ def _checked_mask(mask: Any, input_ids: Array) -> Array:
     check_library("attention_mask", mask, input_ids)
     B, T = input_ids.shape
     check_mask(mask, B, 0, T)
-    return xp.astype(mask, xp.int64)
+    return xp.astype(mask, widest_integer(mask))
 
 
 def _mask_of_padding(input_ids: Array, arguments: GenerationArguments) -> Array | None:
@@ -179,4 +179,4 @@ def _mask_of_padding(input_ids: Array, arguments: GenerationArguments) -> Array 
     if padding is None or padding in arguments.eos_token_ids:
         return None
     xp = array_namespace(input_ids)
-    return xp.astype(input_ids != padding, xp.int64)
+    return xp.astype(input_ids != padding, input_ids.dtype)

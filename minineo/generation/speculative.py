@@ -32,7 +32,7 @@ from typing import Any
 import numpy as np
 from array_api_compat import array_namespace, device
 
-from minineo.arrays import Array
+from minineo.arrays import Array, widest_float
 from minineo.config import GPTNeoConfig
 from minineo.fast.cache import rewind
 from minineo.generation.arguments import GenerationArguments, Processor
@@ -111,7 +111,7 @@ def accept_or_replace(scores: Array, token: Array, draft_scores: Array, random: 
     `minineo.generation.sampling.draw`.
     """
     xp = array_namespace(scores)
-    p, q = softmax(xp.astype(scores, xp.float64)), softmax(xp.astype(draft_scores, xp.float64))
+    p, q = (softmax(xp.astype(x, widest_float(x))) for x in (scores, draft_scores))
     x = int(token[0])
     if random.random() * float(q[0, x]) < float(p[0, x]):
         return token
@@ -137,11 +137,11 @@ def prompt_lookup(input_ids: Array, most: int, ngram_size: int, ends: Sequence[i
         for i in range(size):
             matches = matches & (ids[i : T - size + i] == ids[T - size + i])
         if bool(xp.any(matches)):
-            start = int(xp.argmax(xp.astype(matches, xp.int64))) + size
+            start = int(xp.argmax(xp.astype(matches, ids.dtype))) + size
             found = ids[start : start + most]
             for end in ends:
-                later = xp.cumulative_sum(xp.astype(found == end, xp.int64)) > 0
-                found = found[: found.shape[0] - int(xp.sum(xp.astype(later, xp.int64)))]
+                later = xp.cumulative_sum(xp.astype(found == end, ids.dtype)) > 0
+                found = found[: found.shape[0] - int(xp.sum(xp.astype(later, ids.dtype)))]
             return found[None, :]
     return input_ids[:, :0]
 
