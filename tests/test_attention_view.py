@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+import shlex
 import zlib
 from html.parser import HTMLParser
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import require
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_models import ALL_CLASSES, tiny, tokens
@@ -335,6 +337,24 @@ def test_what_cannot_be_shown_is_said(arguments: Any, options: Any, error: type[
 def test_a_thing_that_is_no_model_is_refused() -> None:
     with pytest.raises(TypeError, match=r"model: received a str"):
         minineo.attention_view("tales", None, [1])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("suffix", ["png", "svg"])
+@pytest.mark.parametrize("choice", [[], ["--layer", "1"], ["--layer", "1", "--head", "2"]])
+def test_the_command_draws_pictures(suffix: str, choice: list[str], tmp_path: Path) -> None:
+    require("matplotlib", "plot")
+    file = tmp_path / f"king.{suffix}"
+    assert main(["attention", "The king", "--out", str(file), *choice]) == 0
+    assert file.read_bytes().startswith({"png": b"\x89PNG", "svg": b"<?xml"}[suffix])
+
+
+def test_the_example_of_the_help_works(tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
+    with pytest.raises(SystemExit):
+        main(["attention", "--help"])
+    example = capsys.readouterr().out.split("example:\n", 1)[1]
+    monkeypatch.chdir(tmp_path)
+    assert main(shlex.split(example)[1:]) == 0
+    assert (tmp_path / "king.html").exists()
 
 
 def test_the_command_writes_a_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -46,5 +46,7 @@ def attention(options: argparse.Namespace) -> None:
         from minineo.interpret import draw
 
         drawn = draw.attention(model, tokenizer, content, layer=options.layer, head=options.head)
-        getattr(drawn, "figure", drawn).savefig(path, bbox_inches="tight")
+        figure = drawn.get_figure(root=True)
+        assert figure is not None, "a drawing stands on a figure"
+        figure.savefig(path, bbox_inches="tight")
     print(f"{path.stat().st_size / 1e6:.1f} MB, written to {path}")

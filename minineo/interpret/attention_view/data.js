@@ -12,7 +12,6 @@ const WEIGHT = Float32Array.from({ length: 256 }, (_, code) => (code / 255) ** 2
 /** A weight as text, with no more digits than eight bits have. */
 function percent(weight) {
   const points = 100 * weight;
-  if (points === 0) return "0 %";
   if (points < 0.05) return "<0.1 %";
   return points < 9.95 ? `${points.toFixed(1)} %` : `${Math.round(points)} %`;
 }

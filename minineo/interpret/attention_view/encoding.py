@@ -3,7 +3,7 @@
 A weight w becomes the code round(255 sqrt(w)) and is read back as (code / 255)^2. The square root gives small weights
 most of the codes: the error is at most sqrt(w) / 255 + 4e-6, 0.4 points of 100 % and 0.04 points of 1 %.
 
-Dimensions: L layers, H heads, T positions, P cells along one side of a thumbnail, K entries kept of a row.
+Dimensions: L layers, H heads, T positions, P cells along one side of a thumbnail, R rows of a block, N entries kept.
 """
 
 from __future__ import annotations
@@ -16,11 +16,13 @@ import numpy as np
 CELLS = 64  # most cells along one side of a thumbnail
 DENSE_LIMIT = 8_000_000  # weights up to which a document holds all of them
 KEEP = 32  # entries of a row that are kept where it does not
+ROWS = 256  # rows whose largest entries are found at a time: only the keys that they see need be looked at
 
 
 def quantise(weights: np.ndarray) -> np.ndarray:
     """Codes (uint8) of weights between 0 and 1."""
-    return np.rint(255.0 * np.sqrt(np.clip(weights, 0.0, 1.0))).astype(np.uint8)
+    codes: np.ndarray = np.rint(255.0 * np.sqrt(np.clip(weights, 0.0, 1.0))).astype(np.uint8)
+    return codes
 
 
 def visible_entries(T: int, window: int | None) -> int:
@@ -35,7 +37,8 @@ def visible_entries(T: int, window: int | None) -> int:
 
 def encode_dense(pattern: np.ndarray, window: int | None) -> bytes:
     """All visible weights of one head's pattern (T, T): codes, row after row."""
-    return quantise(pattern[_seen(len(pattern), window)]).tobytes()
+    codes = quantise(pattern[_seen(len(pattern), window)])
+    return codes.tobytes()
 
 
 def encode_sparse(pattern: np.ndarray, window: int | None, keep: int) -> bytes:
@@ -46,21 +49,30 @@ def encode_sparse(pattern: np.ndarray, window: int | None, keep: int) -> bytes:
     first key that the row sees), in one byte, or in three: 255 and the distance, low byte first. Then their codes.
     """
     T = len(pattern)
-    weights = np.where(_seen(T, window), pattern, 0.0)
-    kept = quantise(weights) > 0
-    if keep < T:
-        largest = np.argpartition(weights, T - keep, axis=1)[:, T - keep :]
+    parts = [_kept_entries(pattern, window, keep, start, min(start + ROWS, T)) for start in range(0, T, ROWS)]
+    counts, rest, distances, codes = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return b"".join([counts.tobytes(), quantise(rest).tobytes(), _pack_distances(distances), codes.tobytes()])
+
+
+def _kept_entries(
+    pattern: np.ndarray, window: int | None, keep: int, start: int, stop: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Of rows `start` to `stop`: entries kept (R,), sums of the others (R,), distances between keys and codes (N,)."""
+    first_seen = np.arange(start, stop) * 0 if window is None else np.maximum(np.arange(start, stop) - window + 1, 0)
+    left = int(first_seen[0])  # what lies before it no row of the block sees
+    weights = pattern[start:stop, left:stop]
+    codes = quantise(weights)
+    kept = codes > 0
+    if keep < stop - left:
+        largest = np.argpartition(weights, -keep, axis=1)[:, -keep:]
         among = np.zeros_like(kept)
         np.put_along_axis(among, largest, True, axis=1)
         kept &= among
-    rest = np.where(kept, 0.0, weights).sum(axis=1)
     rows, keys = np.nonzero(kept)
-    first_seen = np.zeros(T, np.int64) if window is None else np.maximum(np.arange(T) - window + 1, 0)
-    before = np.concatenate([[0], keys[:-1]])
-    starts_row = np.concatenate([[True], rows[1:] != rows[:-1]])[: len(rows)]
-    distances = keys - np.where(starts_row, first_seen[rows], before[: len(rows)])
-    counts = kept.sum(axis=1).astype(np.uint8)
-    return counts.tobytes() + quantise(rest).tobytes() + _distances(distances) + quantise(weights[kept]).tobytes()
+    begins_row = np.diff(rows, prepend=-1) > 0
+    before = np.where(begins_row, first_seen[rows] - left, np.roll(keys, 1))
+    rest = np.where(kept, 0.0, weights).sum(axis=1)
+    return kept.sum(axis=1).astype(np.uint8), rest, keys - before, codes[kept]
 
 
 def thumbnail(pattern: np.ndarray) -> np.ndarray:
@@ -83,7 +95,7 @@ def _seen(T: int, window: int | None) -> np.ndarray:
     return seen if window is None else seen & ~np.tri(T, k=-window, dtype=bool)
 
 
-def _distances(distances: np.ndarray) -> bytes:
+def _pack_distances(distances: np.ndarray) -> bytes:
     """Distances in one byte each, or in three where one does not hold them."""
     long = distances >= 255
     sizes = np.where(long, 3, 1)

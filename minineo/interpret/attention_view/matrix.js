@@ -93,12 +93,12 @@ function cellsPicture(pixels) {
   const context = picture.getContext("2d");
   const image = context.createImageData(pixels, pixels);
   const colour = new Uint32Array(image.data.buffer);
-  const paper = packed(rgb(colours.paper));
+  const nothing = packed(rgb(colours.ahead));
   for (let y = 0, at = 0; y < pixels; y++) {
     const lastQuery = top + Math.floor(((y + 1) * span - 1) / pixels);
     for (let x = 0; x < pixels; x++, at++) {
       const ahead = left + Math.floor((x * span) / pixels) > lastQuery;
-      colour[at] = ahead ? paper : largest[at] < 0 ? 0 : ramp[largest[at]];
+      colour[at] = ahead ? nothing : largest[at] < 0 ? 0 : ramp[largest[at]];
     }
   }
   context.putImageData(image, 0, 0);

@@ -16,9 +16,8 @@ function readColours() {
   hiddenColour = packed(rgb(style.getPropertyValue("--hidden-2")));
   const named = (name) => style.getPropertyValue(name).trim();
   colours = {
-    paper: named("--paper"),
+    ahead: named("--ahead"),
     ink: named("--ink"),
-    muted: named("--muted"),
     line: named("--line"),
     hidden1: named("--hidden-1"),
     hidden2: named("--hidden-2"),

@@ -6,16 +6,19 @@ const LABELLED = 6; // tokens that have their weight beside them, each way
 const FAINTEST = 8; // codes below are not coloured: less than 0.1 %
 
 const tokenElements = [];
+const weightElements = []; // the labels: beside the text's own block, which so is never laid out anew
 let coloured = []; // tokens that were given a colour last
 let reached = [0, T]; // tokens that the current one can be connected with: all others are out of reach
 
 function makeText() {
   const text = document.getElementById("text");
+  const flow = text.appendChild(document.createElement("div"));
+  flow.setAttribute("role", "presentation");
   for (let i = 0; i < T; i++) {
     const token = tokenElement(i);
     tokenElements.push(token);
-    text.append(token);
-    if (meta.tokens[i].includes("⏎", 1)) text.append("\n");
+    flow.append(token);
+    if (meta.tokens[i].includes("⏎", 1)) flow.append("\n");
   }
   text.addEventListener("pointerover", (event) => point(positionOf(event.target)));
   text.addEventListener("pointerleave", () => point(null));
@@ -23,6 +26,11 @@ function makeText() {
   text.addEventListener("focusout", () => point(null));
   text.addEventListener("click", (event) => pin(positionOf(event.target)));
   text.addEventListener("keydown", moveInText);
+  const weights = document.createElement("div");
+  weights.className = "weights";
+  weights.setAttribute("aria-hidden", "true"); // the lists say it
+  for (let i = 0; i < 2 * LABELLED; i++) weightElements.push(weights.appendChild(document.createElement("span")));
+  text.append(weights);
   for (const id of ["keys", "queries"]) makeList(document.getElementById(id));
 }
 
@@ -57,10 +65,8 @@ function showToken() {
   const current = currentToken();
   const reads = readsFrom(state.pattern, current);
   const read = readBy(state.pattern, current).filter((entry) => entry.position !== current);
-  for (const token of coloured) {
-    token.classList.remove("key", "query", "current", "pinned", "pointed");
-    token.removeAttribute("data-value");
-  }
+  labelTokens(reads, read); // first, while the layout is known
+  for (const token of coloured) token.classList.remove("key", "query", "current", "pinned", "pointed");
   coloured = [];
   showReach(current);
   colour(read, "query");
@@ -79,30 +85,58 @@ function showToken() {
 }
 
 function colour(found, className) {
-  found.forEach(({ position, code, weight }, i) => {
-    if (code < FAINTEST) return;
+  for (const { position, code } of found) {
+    if (code < FAINTEST) break; // the largest come first
     const token = tokenElements[position];
     token.classList.add(className);
     token.style.setProperty("--a", (code / 255).toFixed(2));
-    if (i < LABELLED && weight >= 0.01) token.dataset.value = percent(weight).replace(" %", "");
     coloured.push(token);
+  }
+}
+
+/** Write the largest weights beside their tokens: those of keys below, those of queries above. */
+function labelTokens(reads, read) {
+  const large = (found) => found.slice(0, LABELLED).filter(({ weight }) => weight >= 0.01);
+  const text = document.getElementById("text");
+  const frame = text.getBoundingClientRect();
+  const labels = [...large(reads).map((entry) => [entry, true]), ...large(read).map((entry) => [entry, false])];
+  const places = [];
+  for (const [{ position, weight }, below] of labels) {
+    const box = [...tokenElements[position].getClientRects()].at(-1); // a line may end within a token, after its space
+    const place = {
+      className: below ? "keys" : "queries",
+      name: percent(weight).replace(" %", ""),
+      left: box.left + box.width / 2 - frame.left - text.clientLeft,
+      top: (below ? box.bottom + 2 : box.top - 11) - frame.top - text.clientTop + text.scrollTop,
+    };
+    const touches = ({ left, top }) => Math.abs(left - place.left) < 22 && Math.abs(top - place.top) < 9;
+    if (!places.some(touches)) places.push(place); // the larger one stays
+  }
+  weightElements.forEach((element, i) => {
+    const place = places[i];
+    element.hidden = place === undefined;
+    if (!place) return;
+    element.className = place.className;
+    element.textContent = place.name;
+    element.style.left = `${place.left}px`;
+    element.style.top = `${place.top}px`;
   });
 }
 
-/** Cross out what the window keeps apart from the current token. Only what changes is touched. */
+/** Hatch what the window keeps apart from the current token. Only what changes is touched. */
 function showReach(current) {
   const window = meta.windows[state.layer];
   const reach = window === null ? [0, T] : [Math.max(0, current - window + 1), Math.min(T, current + window)];
-  const cross = (from, to, beyond) => {
+  const setBeyond = (from, to, beyond) => {
     for (let i = from; i < to; i++) tokenElements[i].classList.toggle("beyond", beyond);
   };
   const overlap = reach[0] < reached[1] && reached[0] < reach[1];
-  if (!overlap) cross(reached[0], reached[1], true);
+  if (!overlap) setBeyond(reached[0], reached[1], true);
   const [begin, end] = overlap ? reached : [reach[1], reach[1]];
-  cross(begin, reach[0], true);
-  cross(reach[0], Math.min(begin, reach[1]), false);
-  cross(reach[1], end, true);
-  cross(Math.max(end, reach[0]), reach[1], false);
+  setBeyond(begin, reach[0], true);
+  setBeyond(reach[0], Math.min(begin, reach[1]), false);
+  setBeyond(reach[1], end, true);
+  setBeyond(Math.max(end, reach[0]), reach[1], false);
   reached = reach;
 }
 
@@ -137,11 +171,12 @@ function showList(id, title, found) {
 
 function restOfKeys(current, reads) {
   const lost = notKept(state.pattern, current);
-  const shown = reads.slice(0, ROWS).reduce((sum, entry) => sum + entry.weight, 0);
   const seen = current + 1 - firstSeen(state.layer, current);
+  const more = seen - Math.min(ROWS, reads.length);
+  const sum = reads.slice(ROWS).reduce((total, entry) => total + entry.weight, lost.sum);
   const parts = [];
-  if (seen > ROWS) parts.push(`${seen - ROWS} more: ${percent(Math.max(0, 1 - shown))} together`);
-  if (lost.count > 0) parts.push(`${lost.count} of them not kept, at most ${percent(lost.most)} each`);
+  if (more > 0) parts.push(`${more} more: ${percent(sum)} together`);
+  if (lost.most >= 0.001) parts.push(`${lost.count} of them were not kept, at most ${percent(lost.most)} each`);
   const hidden = current + 1 - seen;
   if (hidden > 0) parts.push(`${hidden} hidden by the window`);
   return parts.join("; ");

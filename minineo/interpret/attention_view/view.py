@@ -123,7 +123,7 @@ def _encode_patterns(
 
     weight = model.params[f"{model.prefix}wte.weight"]
     input_ids = array_namespace(weight).asarray([ids], device=weight.device)
-    unread = {"logits_to_keep": 1} if "logits_to_keep" in model.head_inputs else {}
+    unread: dict[str, Any] = {"logits_to_keep": 1} if "logits_to_keep" in model.head_inputs else {}
     model(input_ids, use_cache=False, tap=encode, **unread)
     next(layers, None)  # the bar is complete once it has been asked for more
     return b"".join(thumbnails), blobs
@@ -165,8 +165,8 @@ def _check_length(length: int, longest: int) -> None:
         raise ValueError("text: received no tokens, expected at least one. Pass some text.")
     if length > longest:
         raise ValueError(
-            f"text: received {length} tokens, but the model has {longest} positions. Pass a shorter text, or a part of its "
-            f"tokens: tokenizer.encode(text)[:{longest}]."
+            f"text: received {length} tokens, but the model has {longest} positions. Pass a shorter text, or a part "
+            f"of its tokens: tokenizer.encode(text)[:{longest}]."
         )
 
 
