@@ -66,32 +66,39 @@ def direct_logit_attribution(
     last = f"h.{L - 1}.resid_post"
     names = [f"h.{i}.{part}" for i in range(L) for part in ("attn.pattern", "attn.v", "mlp.out")]
     # nothing after `position` matters to it
-    found = intermediates(model, ids[:, : position + 1], ["wte", "wpe", last, "logits", *names])
+    found = intermediates(model, ids[:, : position + 1], ["wte", "wpe", last, "logits", *names], _last_position)
 
     head = unembedding(model)
     direction = to_numpy(head[target, :] if against is None else head[target, :] - head[against, :])
-    reads = reading_direction(model, found[last][0, -1], direction)
+    reads = reading_direction(model, found[last], direction)
     sources = np.zeros((L, H, ids.shape[1]), reads.dtype)
     attention_bias = np.zeros(L, reads.dtype)
     for i in range(L):
         out_proj = parameter(model, f"h.{i}.attn.attention.out_proj.weight")
         # (H, d): how much each number of a head's output counts
         by_head = np.reshape(reads @ out_proj, (H, -1))
-        values = np.einsum("hjd,hd->hj", found[f"h.{i}.attn.v"][0], by_head)
-        sources[i, :, : position + 1] = found[f"h.{i}.attn.pattern"][0, :, -1, :] * values
+        values = np.einsum("hjd,hd->hj", found[f"h.{i}.attn.v"], by_head)
+        sources[i, :, : position + 1] = found[f"h.{i}.attn.pattern"] * values
         attention_bias[i] = reads @ parameter(model, f"h.{i}.attn.attention.out_proj.bias")
     heads = sources.sum(axis=2)
-    logits = found["logits"][0, -1]
+    logits = found["logits"]
     return DirectLogitAttribution(
         logit=float(logits[target]) - (0.0 if against is None else float(logits[against])),
-        embed=np.array([found["wte"][0, -1] @ reads, found["wpe"][0, -1] @ reads]),
+        embed=np.array([found["wte"] @ reads, found["wpe"] @ reads]),
         attention=heads.sum(axis=1) + attention_bias,
-        mlp=np.array([found[f"h.{i}.mlp.out"][0, -1] @ reads for i in range(L)]),
+        mlp=np.array([found[f"h.{i}.mlp.out"] @ reads for i in range(L)]),
         heads=heads,
         attention_bias=attention_bias,
         sources=sources,
         final_bias=float(parameter(model, "ln_f.bias") @ direction),
     )
+
+
+def _last_position(name: str, value: Array) -> Array:
+    """Of one text what belongs to its last position, for each head if there are heads; values v of all positions."""
+    if name.endswith(".v"):
+        return to_numpy(value[0, ...])
+    return to_numpy(value[0, ..., -1, :])
 
 
 def reading_direction(model: GPTNeoForCausalLM, residual: Array, direction: Array) -> Array:

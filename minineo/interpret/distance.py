@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from array_api_compat import is_array_api_obj
 
+from minineo.arrays import Array
 from minineo.generation.prompt import positions
 from minineo.interpret.inputs import Model, intermediates, to_numpy, token_ids
 from minineo.model.inputs import check_library, check_mask
@@ -55,14 +56,14 @@ def attention_distance(model: Model, input_ids: Any, attention_mask: Any = None)
             raise ValueError("attention_mask: all is padding, so that nothing attends. Pass a 1 for each token.")
     L = model.config.num_layers
     windows = tuple(model.config.window(i) for i in range(L))
-    patterns = intermediates(model, ids, [f"h.{i}.attn.pattern" for i in range(L)], **inputs)
     place = np.arange(T)
-    distance = place[:, None] - place[None, :]
-    first = np.argmax(real, axis=1)[:, None]  # of each text the first token
-    distances, longest = [], []
-    for pattern, window in zip(patterns.values(), windows, strict=True):
-        mean = np.einsum("bhij,ij->bih", pattern, distance.astype(pattern.dtype))  # of each query, (B, T, H)
-        distances.append(mean[real].mean(axis=0))
-        farthest = place - first if window is None else np.minimum(place - first, window - 1)
-        longest.append(farthest[real].mean())
-    return AttentionDistance(np.stack(distances), windows, np.array(longest))
+
+    def mean_distance(_: str, pattern: Array) -> Array:
+        pattern = to_numpy(pattern)
+        distance = (place[:, None] - place[None, :]).astype(pattern.dtype)
+        return np.einsum("bhij,ij->bih", pattern, distance)[real].mean(axis=0)  # over queries, (H,)
+
+    distances = intermediates(model, ids, [f"h.{i}.attn.pattern" for i in range(L)], mean_distance, **inputs)
+    back = place - np.argmax(real, axis=1)[:, None]  # to the first token of each text
+    longest = [(back if window is None else np.minimum(back, window - 1))[real].mean() for window in windows]
+    return AttentionDistance(np.stack(list(distances.values())), windows, np.array(longest))

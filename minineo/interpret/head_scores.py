@@ -108,9 +108,9 @@ def _scores(model: Model, input_ids: Any, kind: str, measure: str) -> HeadScores
         reason = "has only one token" if ids.shape[1] == 1 else "no token comes again before the last"
         raise ValueError(f"input_ids: {reason}, so that there is no {kind} to attend to. Pass a longer text.")
     L = model.config.num_layers
-    patterns = intermediates(model, ids, [f"h.{i}.attn.pattern" for i in range(L)])
-    scores = np.stack([overlap(pattern, ideal, measure) for pattern in patterns.values()])
-    return HeadScores(scores, kind, measure, tuple(model.config.window(i) for i in range(L)))
+    names = [f"h.{i}.attn.pattern" for i in range(L)]
+    scores = intermediates(model, ids, names, lambda _, pattern: overlap(to_numpy(pattern), ideal, measure))
+    return HeadScores(np.stack(list(scores.values())), kind, measure, tuple(model.config.window(i) for i in range(L)))
 
 
 def overlap(pattern: Array, ideal: Array, measure: str) -> Array:

@@ -7,7 +7,7 @@ Dimensions: B batch, T positions, D hidden size, V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from numbers import Integral
 from typing import Any
 
@@ -19,7 +19,6 @@ from minineo.classes import GPTNeoForCausalLM
 from minineo.devices import to_device
 from minineo.model.inputs import check_ids, check_inputs, check_library
 from minineo.pretrained import GPTNeoPreTrainedModel
-from minineo.tap import Recorder
 
 Model = GPTNeoPreTrainedModel[Any]
 
@@ -115,9 +114,22 @@ def unembedding(model: GPTNeoForCausalLM) -> Array:
 
 
 def intermediates(
-    model: Model, input_ids: Array, names: Iterable[str], **inputs: Any
-) -> dict[str, np.ndarray[Any, Any]]:
-    """Run the model, and return the intermediates of these names."""
-    recorder = Recorder({*names})
-    model(input_ids, tap=recorder, use_cache=False, **inputs)
-    return {name: to_numpy(value) for name, value in recorder.items()}
+    model: Model,
+    input_ids: Array,
+    names: Iterable[str],
+    read: Callable[[str, Array], Any] = lambda name, value: to_numpy(value),
+    **inputs: Any,
+) -> dict[str, Any]:
+    """Run the model, and return what `read(name, value)` makes of the intermediates of these names.
+
+    What it does not return is not kept: the patterns of all layers (B, H, T, T) would need a lot of memory.
+    """
+    wanted, found = {*names}, {}
+
+    def tap(name: str, value: Array) -> Array:
+        if name in wanted:
+            found[name] = read(name, value)
+        return value
+
+    model(input_ids, tap=tap, use_cache=False, **inputs)
+    return found
