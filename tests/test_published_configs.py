@@ -107,7 +107,7 @@ def test_the_number_of_parameters(tmp_path: Path, name: str) -> None:
 
 
 def draw(shapes: dict[str, tuple[int, ...]], wte: str) -> dict[str, np.ndarray]:
-    """Random parameters, quickly: one row of numbers over and over. Embeddings are all windows of it, without memory."""
+    """Random parameters, quickly: one row of numbers over and over, and embeddings that are windows of it."""
     row = 0.02 * np.random.default_rng(0).standard_normal(1_000_003, dtype=np.float32)
     params = {name: np.resize(row, shape) for name, shape in shapes.items() if name != wte}
     V, D = shapes[wte]
