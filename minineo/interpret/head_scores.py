@@ -41,8 +41,8 @@ def previous_token_scores(model: Model, input_ids: Any, measure: str = "mean") -
     - "mean": the attention to such positions, averaged over the queries that have one. A head that does nothing else
       scores 1. It is the prefix matching score of Olsson et al. 2022, where it is applied to induction.
     - "mul" and "abs": the overlap of pattern and ideal as `detect_head` of TransformerLens measures it: the share of
-      all attention that is so, and 1 - the mean distance of the two over the queries. Queries without such a position
-      count too: they lower the one, and raise the other where a head is idle there.
+      all attention that is so, and 1 less the mean distance of the two over the queries, from -1 to 1. Queries without
+      such a position count too, and lower both.
 
     A head whose window does not reach such a position cannot attend to it, and scores accordingly.
 
