@@ -15,8 +15,10 @@ import pytest
 from conftest import require
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from markdown_pages import ROOT, fences
 from tiny_models import tiny, tokens
 
+import minineo
 from minineo import GPT2Tokenizer, GPTNeoForCausalLM, GPTNeoModel, load
 from minineo.layers.attention import visible
 from minineo.tap import Recorder
@@ -482,3 +484,21 @@ def test_without_matplotlib_an_error_says_what_to_install() -> None:
         "    raise AssertionError\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_pictures_of_the_page_can_be_drawn(bundled: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its blocks are marked py and not python, since that page is also run where there is no matplotlib."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    page = (ROOT / "docs" / "looking-inside.md").read_text(encoding="utf-8")
+    model, tokenizer = bundled
+    input_ids = np.array([tokenizer.encode("The king went to the forest")])
+    trace = Recorder()
+    model(input_ids, tap=trace)
+    names = {"model": model, "tokenizer": tokenizer, "input_ids": input_ids, "trace": trace, "np": np}
+    names["minineo"] = minineo
+    blocks = [block.content for block in fences(page[page.index("## Pictures") :]) if block.language == "py"]
+    assert len(blocks) >= 5
+    for block in blocks:
+        exec(block, names)
+    assert (tmp_path / "head.png").read_bytes().startswith(b"\x89PNG")
