@@ -300,7 +300,8 @@ def test_it_fits_every_width_in_light_and_in_dark(visit: Visit, bundled: Any, tm
     colours = []
     for scheme in ("light", "dark"):
         page.emulate_media(color_scheme=scheme)
-        page.wait_for_timeout(50)
+        # the change is told before a frame is drawn
+        page.evaluate("new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve)))")
         script = "[getComputedStyle(document.body).backgroundColor, ramp[0], colours.ink]"
         colours.append(page.evaluate(script))
     assert all(light != dark for light, dark in zip(*colours, strict=True))

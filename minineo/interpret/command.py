@@ -9,6 +9,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from minineo.commands import add_hub_arguments, hub_options, read_text
+
 SUFFIXES = (".html", ".png", ".svg")
 
 
@@ -17,10 +19,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("text", nargs="?", metavar="TEXT", help="the text (default: standard input)")
     help_text = "file to write, replaced if it is there: .html, a page to explore; .png or .svg, a still picture"
     parser.add_argument("--out", "-o", required=True, metavar="FILE", help=help_text)
-    parser.add_argument("--model", metavar="DIR", help="directory of a checkpoint (default: the bundled model)")
+    help_text = "directory of a checkpoint, or name of a model on the Hugging Face Hub (default: the bundled model)"
+    parser.add_argument("--model", metavar="MODEL", help=help_text)
     help_text = "layer, from 0 (default: all of them; in a page, where to begin)"
     parser.add_argument("--layer", type=int, metavar="N", help=help_text)
     parser.add_argument("--head", type=int, metavar="N", help="head, from 0 (default: as for --layer)")
+    add_hub_arguments(parser.add_argument)
 
 
 def attention(options: argparse.Namespace) -> None:
@@ -32,10 +36,9 @@ def attention(options: argparse.Namespace) -> None:
     if not path.parent.is_dir():
         raise FileNotFoundError(f"{path.parent}: no such directory.")
     from minineo import text
-    from minineo.commands import read_text
 
     content = read_text(options.text, "text")
-    model, tokenizer = text.load(options.model)
+    model, tokenizer = text.load(options.model, **hub_options(options))
     if suffix == ".html":
         from minineo.interpret.attention_view import attention_view
 
@@ -48,5 +51,5 @@ def attention(options: argparse.Namespace) -> None:
         drawn = draw.attention(model, tokenizer, content, layer=options.layer, head=options.head)
         figure = drawn.get_figure(root=True)
         assert figure is not None, "a drawing stands on a figure"
-        figure.savefig(path, bbox_inches="tight")
-    print(f"{path.stat().st_size / 1e6:.1f} MB, written to {path}")
+        figure.savefig(path)
+    print(f"{path.stat().st_size / 1000:,.0f} kB, written to {path}")

@@ -79,7 +79,7 @@ function showToken() {
   if (state.pinned !== null) marked(state.pinned, "pinned");
   if (state.key !== null && state.key !== current) marked(state.key, "pointed");
   showList("keys", `${quoted(current)} attends to`, reads);
-  showList("queries", `What attends to ${quoted(current)}`, read);
+  showList("queries", `attend to ${quoted(current)}`, read);
   document.getElementById("keys-rest").textContent = restOfKeys(current, reads);
   document.getElementById("queries-rest").textContent = restOfQueries(current, read);
 }

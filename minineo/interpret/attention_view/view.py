@@ -23,7 +23,7 @@ from minineo.pretrained import GPTNeoPreTrainedModel
 from minineo.progress import with_progress
 from minineo.tokenizer import GPT2Tokenizer
 
-HEIGHT = 760  # of the frame in a notebook, in CSS pixels
+HEIGHT = 820  # of the frame in a notebook, in CSS pixels
 
 
 class AttentionView:
