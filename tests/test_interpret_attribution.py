@@ -44,7 +44,8 @@ def test_each_part_is_what_the_finished_stream_loses_without_it(name):
     model, ids = odd(name), tokens(1, 6)
     found = interpret.direct_logit_attribution(model, ids, 4, 7)
     trace = Recorder()
-    model(ids, tap=trace)
+    logits = model(ids, tap=trace).logits[0, -1]
+    assert_sums(found, logits[4] - logits[7])
     L, H = model.config.num_layers, model.config.num_heads
     stream = trace[f"h.{L - 1}.resid_post"][0, -1]
     deviation = np.sqrt(stream.var() + model.config.layer_norm_epsilon)

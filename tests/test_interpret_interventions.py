@@ -11,7 +11,7 @@ from tiny_models import tiny, tokens
 
 from minineo import interpret
 from minineo.classes import GPTNeoForCausalLM
-from minineo.interpret.patching import SITES, intermediate
+from minineo.interpret.patching import SITES
 from minineo.tap import Recorder
 
 # Ablation -------------------------------------------------------------------------------------------------------------
@@ -112,7 +112,9 @@ def test_each_run_of_a_grid_by_an_edit_of_one_value(name, site):
     assert found.clean == pytest.approx(difference(model(clean, tap=trace).logits), rel=1e-12)
     assert found.corrupted == pytest.approx(difference(model(corrupted).logits), rel=1e-12)
     for i, j in itertools.product(range(L), range(across)):
-        place = intermediate(site, i)
+        place = PLACES[site].replace("h.1", f"h.{i}")
+        if site == "resid_pre" and i > 0:
+            place = f"h.{i - 1}.resid_post"
 
         def one_value(name: str, value: np.ndarray, place: str = place, j: int = j) -> np.ndarray:
             if name == place:
@@ -123,6 +125,30 @@ def test_each_run_of_a_grid_by_an_edit_of_one_value(name, site):
         assert found.raw[i, j] == pytest.approx(difference(model(corrupted, tap=one_value).logits), abs=1e-12)
     span = found.clean - found.corrupted
     np.testing.assert_allclose(found.normalised, (found.raw - found.corrupted) / span, rtol=1e-12)
+
+
+def test_sites_are_where_their_names_say():
+    """Under TransformerLens' names the same things as under the names of intermediates."""
+    model, clean, corrupted = odd("untied"), tokens(1, 5), tokens(1, 5, seed=1)
+    grids = {site: interpret.activation_patching(model, clean, corrupted, 3, site=site).raw for site in SITES}
+    np.testing.assert_array_equal(grids["resid_pre"][1:], grids["resid_post"][:-1])
+    trace = Recorder()
+    model(clean, tap=trace)
+    for site, name in PLACES.items():
+        edits = {name: lambda value, name=name: np.concatenate([trace[name][:, :1], value[:, 1:]], axis=1)}
+        found = float(model(corrupted, edits=edits).logits[0, -1, 3])
+        assert grids[site][0 if name == "embed" else 1, 0] == pytest.approx(found, abs=1e-12)
+    assert set(PLACES) == set(SITES)
+
+
+PLACES = {
+    "resid_pre": "embed",
+    "resid_mid": "h.1.resid_mid",
+    "resid_post": "h.1.resid_post",
+    "attn_out": "h.1.attn.out",
+    "mlp_out": "h.1.mlp.out",
+    "z": "h.1.attn.z",
+}
 
 
 def test_the_one_position_that_differs_restores_everything():
