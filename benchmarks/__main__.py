@@ -36,7 +36,9 @@ PARTS = {
     "learn": "learning a vocabulary",
     "train": "one training step: loss, gradients, AdamW",
     "startup": "`import minineo`, and `minineo generate` up to its first token",
+    "gpu": "decoding, a forward pass and a training step on a GPU (only where it is named)",
 }
+ON_REQUEST = ("gpu",)  # it needs a GPU and CuPy
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -58,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             peers=None if given.peers is None else tuple(given.peers),
             shapes=None if given.shapes is None else tuple(given.shapes),
         )
-        for part in given.parts or PARTS:
+        for part in given.parts or [name for name in PARTS if name not in ON_REQUEST]:
             print(f"\n== {part}: {PARTS[part]}", flush=True)
             try:
                 report: Report = importlib.import_module(f"benchmarks.parts.{part}").run(options)

@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("minineo", "numpy", "torch", "transformers", "tokenizers", "tiktoken")
+PACKAGES = ("minineo", "numpy", "cupy-cuda12x", "cupy-cuda13x", "torch", "transformers", "tokenizers", "tiktoken")
 
 
 def describe(threads: int) -> dict[str, Any]:

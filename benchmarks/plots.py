@@ -17,6 +17,7 @@ REFERENCE = {  # what the bars are relative to, in the parts that have bars
     "tokenizer": "tokenizers",
     "learn": "tokenizers",
     "layers": "the reference",
+    "gpu": "HF eager",
 }
 Report = dict[str, Any]
 

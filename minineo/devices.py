@@ -1,12 +1,11 @@
 """Devices: the one module that moves arrays between main memory, where NumPy computes, and a GPU, where CuPy does.
 
 Nothing else asks where arrays are: the rest of the package computes in the library, and on the device, that its
-arguments come from. Devices have torch's names: "cpu", "cuda" (the first GPU), "cuda:1" (the second).
+arguments come from. Devices have torch's names (`minineo.device_names`).
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
@@ -15,9 +14,9 @@ import numpy as np
 from array_api_compat import array_namespace, is_cupy_array, is_numpy_array
 
 from minineo.arrays import Array, device_of
+from minineo.device_names import gpu_number
 
 INSTALL = 'pip install "minineo[cuda12]", or pip install "minineo[cuda13]": nvidia-smi says which CUDA the driver has'
-CUDA = re.compile(r"cuda(?::(\d+))?")
 
 
 def to_device(array: Array, device: str) -> Array:
@@ -28,7 +27,7 @@ def to_device(array: Array, device: str) -> Array:
         ImportError: the device is a GPU and CuPy is not installed, or cannot be imported.
         OSError: CuPy is there, but no GPU or no driver.
     """
-    number = parse(device)
+    number = gpu_number(device)
     if number is None:
         return _to_host(array)
     if device_name(array) == f"cuda:{number}":
@@ -43,24 +42,9 @@ def all_to_device(arrays: Mapping[str, Array], device: str) -> dict[str, Array]:
     return {name: to_device(array, device) for name, array in arrays.items()}
 
 
-def parse(device: str) -> int | None:
-    """The number of the GPU that a device's name stands for; None is the processor.
-
-    Raises:
-        ValueError, TypeError: it is no name of a device.
-    """
-    expected = "expected 'cpu', 'cuda' (the first GPU) or 'cuda:N', such as 'cuda:1' (the second)"
-    if not isinstance(device, str):
-        raise TypeError(f"device: received {device!r} of type {type(device).__name__}, {expected}.")
-    match = CUDA.fullmatch(device)
-    if match is None and device != "cpu":
-        raise ValueError(f"device: received {device!r}, {expected}.")
-    return None if match is None else int(match[1] or 0)
-
-
 def check_device(device: str) -> None:
     """Raise what `to_device` would raise, before anything is read that would then be in vain."""
-    number = parse(device)
+    number = gpu_number(device)
     if number is not None:
         _cupy(device, number)
 

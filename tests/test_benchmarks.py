@@ -33,6 +33,20 @@ def test_quick_run_measures_each_peer_against_the_limit_and_writes_json(tmp_path
     assert "decode at position 16" in (tmp_path / "summary.md").read_text()
 
 
+def test_without_a_gpu_its_part_says_what_is_missing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from benchmarks.__main__ import ON_REQUEST, PARTS, main
+
+    def missing(name: str) -> None:
+        raise ModuleNotFoundError("no", name="cupy")
+
+    monkeypatch.setattr("minineo.devices.import_module", missing)
+    assert main(["gpu", "--quick", "--threads", "1"]) == 1
+    assert "gpu FAILED: nothing was measured: device 'cuda': CuPy is not installed" in capsys.readouterr().out
+    assert set(ON_REQUEST) <= set(PARTS)
+
+
 def test_claims_say_how_far_a_goal_is_away(capsys: pytest.CaptureFixture[str]) -> None:
     from benchmarks.report import Report
 

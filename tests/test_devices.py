@@ -16,26 +16,27 @@ from tiny_models import ALL_CLASSES, tiny
 import minineo
 from minineo import cli, devices
 from minineo.classes import GPTNeoForCausalLM
-from minineo.devices import all_to_device, check_device, device_name, library_name, parse, to_device
+from minineo.device_names import gpu_number
+from minineo.devices import all_to_device, check_device, device_name, library_name, to_device
 
 
 @pytest.mark.parametrize(
     ("name", "number"), [("cpu", None), ("cuda", 0), ("cuda:0", 0), ("cuda:1", 1), ("cuda:12", 12)]
 )
 def test_names(name: str, number: int | None) -> None:
-    assert parse(name) == number
+    assert gpu_number(name) == number
 
 
 @pytest.mark.parametrize("name", ["gpu", "CUDA", "cuda:", "cuda:-1", "cuda:1.0", "cpu:0", "", "mps", "cuda:0 "])
 def test_other_names_are_refused_with_a_list_of_those_there_are(name: str) -> None:
     with pytest.raises(ValueError, match=r"received '.*', expected 'cpu', 'cuda' \(the first GPU\) or 'cuda:N'"):
-        parse(name)
+        gpu_number(name)
 
 
 @pytest.mark.parametrize("value", [0, None, np.zeros(1)])
 def test_other_types_are_refused(value: Any) -> None:
     with pytest.raises(TypeError, match="expected 'cpu', 'cuda'"):
-        parse(value)
+        gpu_number(value)
 
 
 class TestWhatIsMissing:

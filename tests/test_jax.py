@@ -132,12 +132,14 @@ def check_gradients(model: Any, inputs: dict[str, np.ndarray], dtype: Any, **mas
     loss, grads = model.loss_and_grads(IDS, **inputs, **masks)
     with numbers(dtype):
         params, arrays = moved(model.params), moved({"input_ids": IDS, **inputs})
-        value, found = jax.jit(jax.value_and_grad(lambda params: model.apply(params, **arrays, **masks)["loss"]))(
-            params
-        )
+        loss_of = jax.value_and_grad(lambda params: model.apply(params, **arrays, **masks)["loss"])
+        value, found = jax.jit(loss_of)(params)
     assert_close(value, loss, TOLERANCES[dtype])
+    # some are 0 but for rounding: a shift of all scores of a softmax changes nothing
+    largest = max(float(np.abs(gradient).max()) for gradient in grads.values())
     for name, gradient in grads.items():
-        assert_close(found[name], gradient, TOLERANCES[dtype])
+        scale = max(1.0, 0.01 * largest / float(np.abs(gradient).max()))
+        assert_close(found[name], gradient, TOLERANCES[dtype] * scale)
 
 
 def test_gradients_of_each_text_of_a_batch() -> None:

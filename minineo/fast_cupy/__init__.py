@@ -1,6 +1,6 @@
 """The fast functions for CuPy's arrays: the same signatures as the reference's, with kernels of our own.
 
-The package is named `fast_cupy`, not `cupy`, so that nobody takes it for CuPy itself. Its kernels stand in `kernels.cu`:
+The package is named `fast_cupy`, so that nobody takes it for CuPy itself. Its kernels stand in `kernels.cu`:
 
 - layers in one pass over their data, where array operations make a dozen: gelu, layer norm, mask with softmax;
 - the steps of decoding a token, five launches for a layer, which read each weight once and nothing else of size. They

@@ -21,11 +21,14 @@ from minineo.arrays import Array
 from minineo.config import GPTNeoConfig
 from minineo.devices import to_device
 from minineo.fast_cupy.kernels import THREADS, contiguous, launch
+from minineo.fast_cupy.transformer import has_kernels
+from minineo.layers.activations import activation, gelu_new
 from minineo.model.block import Params
 from minineo.model.cache import Cache
 from minineo.model.names import BASE_PREFIX
 
 WARPS = THREADS // 32  # rows of a weight that a block multiplies at a time
+SHARED_FLOATS = 12 * 1024  # that a block may have: 48 KiB, without asking for more
 MOST_BLOCKS = 2048  # of the head's product, whose rows they share: each block makes the layer norm anew
 CHOOSING = 1024  # threads of the one block that chooses the token
 
@@ -33,7 +36,8 @@ CHOOSING = 1024  # threads of the one block that chooses the token
 class Decoder:
     """What decoding one text needs, on the device.
 
-    `cache` is that of all tokens (1, T) but the last one, which is where `step` goes on; there is room for S positions.
+    `cache` is that of all tokens (1, T) but the last one, with which `step` goes on; None if there is but one. There is
+    room for S positions.
     A temperature of 0 takes the likeliest token each time; otherwise one is drawn, from the `top_k` likeliest if that
     is not 0, by noise that `key` alone decides.
     """
@@ -43,7 +47,7 @@ class Decoder:
         params: Params,
         config: GPTNeoConfig,
         tokens: Array,
-        cache: Cache,
+        cache: Cache | None,
         S: int,
         temperature: float = 0.0,
         top_k: int = 0,
@@ -60,10 +64,10 @@ class Decoder:
         shape = (config.num_heads, S, config.head_size)
         self.keys = [xp.zeros(shape, dtype=self.dtype) for _ in range(config.num_layers)]
         self.values = [xp.zeros(shape, dtype=self.dtype) for _ in range(config.num_layers)]
-        for keys, values, (past_keys, past_values) in zip(self.keys, self.values, cache, strict=True):
+        for i, (past_keys, past_values) in enumerate(cache or ()):
             kept = past_keys.shape[2]  # a local layer has dropped the positions before them, and never asks for them
-            keys[:, T - 1 - kept : T - 1] = past_keys[0]
-            values[:, T - 1 - kept : T - 1] = past_values[0]
+            self.keys[i][:, T - 1 - kept : T - 1] = past_keys[0]
+            self.values[i][:, T - 1 - kept : T - 1] = past_values[0]
         self.x, self.q, self.z = (xp.zeros((D,), dtype=xp.float32) for _ in range(3))
         self.act = xp.zeros((config.inner_size,), dtype=xp.float32)
         self.logits = xp.zeros((config.vocab_size,), dtype=xp.float32)
@@ -101,19 +105,21 @@ class Decoder:
         self._project_and_add(self.act, f"{at}.mlp.c_proj")
 
     def _normed_product(self, norm: str, weight: Array, bias: Array | None, y: Array) -> None:
-        (O, D), epsilon = weight.shape, self.config.layer_norm_epsilon
-        blocks = min(_blocks(O, WARPS), MOST_BLOCKS)
-        normed = (self.params[f"{norm}.weight"], self.params[f"{norm}.bias"], epsilon)
-        launch("normed_product", self.dtype, blocks, self.x, *normed, weight, bias, y, D, O, shared_floats=D)
+        outputs, D = weight.shape
+        blocks = min(_blocks(outputs, WARPS), MOST_BLOCKS)
+        normed = (self.params[f"{norm}.weight"], self.params[f"{norm}.bias"], self.config.layer_norm_epsilon)
+        launch("normed_product", self.dtype, blocks, self.x, *normed, weight, bias, y, D, outputs, shared_floats=D)
 
     def _project_and_add(self, y: Array, at: str) -> None:
         weight, bias = self.params[f"{at}.weight"], self.params[f"{at}.bias"]
-        O, I = weight.shape
-        launch("project_and_add", self.dtype, _blocks(O, WARPS), y, weight, bias, self.x, I, O, shared_floats=I)
+        outputs, inputs = weight.shape
+        sizes = (inputs, outputs)
+        blocks = _blocks(outputs, WARPS)
+        launch("project_and_add", self.dtype, blocks, y, weight, bias, self.x, *sizes, shared_floats=inputs)
 
 
 def decoded(
-    params: Params, config: GPTNeoConfig, tokens: Array, cache: Cache, steps: int, **sampling: Any
+    params: Params, config: GPTNeoConfig, tokens: Array, cache: Cache | None, steps: int, **sampling: Any
 ) -> Iterator[int]:
     """Yield up to `steps` tokens that continue tokens (1, T), whose cache is that of all but the last of them.
 
@@ -145,6 +151,16 @@ def captured(step: Callable[[], None]) -> Callable[[], None]:
         stream.synchronize()
 
     return replay
+
+
+def can_decode(params: Params, config: GPTNeoConfig, S: int) -> bool:
+    """Whether there are kernels for such a model, and room for S positions in what a block of threads shares."""
+    shared = max(S + WARPS * config.head_size, config.inner_size, config.hidden_size)
+    return (
+        has_kernels(params[f"{BASE_PREFIX}wte.weight"].dtype)
+        and activation(config.activation_function) is gelu_new
+        and shared <= SHARED_FLOATS
+    )
 
 
 def _blocks(count: int, each: int) -> int:

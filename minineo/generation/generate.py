@@ -22,6 +22,7 @@ from minineo.generation.checks import random_generator
 from minineo.generation.outputs import GenerateBeamDecoderOnlyOutput, GenerateDecoderOnlyOutput, Record
 from minineo.generation.processors import build_processors
 from minineo.generation.prompt import Context, prompt_context, prompt_ids
+from minineo.generation.replay import replay, replay_decoder
 from minineo.generation.sampling import build_filters
 from minineo.generation.search import search
 from minineo.generation.speculative import speculative_search
@@ -143,9 +144,13 @@ def _plan(model: Any, input_ids: Any, attention_mask: Any, config: Any, given: M
 
 
 def _search(model: Any, plan: _Plan, record: Record) -> Iterable[Array]:
-    run = speculative_search if plan.arguments.is_speculative else search
-    tokens = run(model, plan.context, plan.arguments, plan.processors, plan.stop, plan.random, record)
     asked = plan.arguments
+    decoder = replay_decoder(model, plan.context, asked, record)
+    if decoder is not None:
+        tokens = replay(decoder, model, plan.context, asked, plan.stop, plan.random)
+    else:
+        run = speculative_search if asked.is_speculative else search
+        tokens = run(model, plan.context, asked, plan.processors, plan.stop, plan.random, record)
     return with_progress(tokens, asked.progress, total=asked.steps, desc="generate", unit="token")
 
 

@@ -58,6 +58,6 @@ def token_losses(model: GPTNeoForCausalLM, ids: Array) -> Array:
     weight = model.params["transformer.wte.weight"]
     xp = array_namespace(weight)
     ids = beside(ids, like=weight)
-    log_probabilities = log_softmax(model(ids[None, :-1], use_cache=False)["logits"][0])
+    log_probabilities = log_softmax(model(ids[None, :-1], use_cache=False)["logits"][0, ...])
     losses = -xp.take_along_axis(log_probabilities, ids[1:, None], axis=-1)[:, 0]
     return to_device(losses, "cpu")

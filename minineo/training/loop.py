@@ -16,12 +16,14 @@ import numpy as np
 from minineo.arrays import Array
 from minineo.checkpoints import cast
 from minineo.classes import GPTNeoForCausalLM
+from minineo.devices import to_device
 from minineo.model.block import Params
 from minineo.training import log
 from minineo.training.checkpoint import DAMAGED, read_checkpoint
 from minineo.training.checkpoint_files import directory_of
 from minineo.training.clipping import clip_by_global_norm
 from minineo.training.data_windows import windows
+from minineo.training.device_step import DeviceTrainingStep
 from minineo.training.distributed import Alone, join, share
 from minineo.training.options import TrainingOptions, usable_cores
 from minineo.training.output_directory import held
@@ -30,6 +32,8 @@ from minineo.training.reporter import Reporter, Step
 from minineo.training.run import Run, start
 from minineo.training.step import TrainingStep
 from minineo.training.stop_request import StopRequest
+
+AnyStep = TrainingStep | DeviceTrainingStep
 
 
 def train(options: TrainingOptions, resume: bool = False, progress: bool = False) -> Path:
@@ -61,11 +65,13 @@ def train(options: TrainingOptions, resume: bool = False, progress: bool = False
 def _train(options: TrainingOptions, resume: bool, progress: bool, processes: Alone) -> Path:
     run = start(options, resume, progress and sys.stderr.isatty(), processes)
     workers = usable_cores() if options.workers is None else options.workers
+    if run.on_gpu:
+        workers = 1  # threads are for processors
     has_dropout = options.resid_dropout or options.embed_dropout or options.attention_dropout
     dropout_seed = options.seed if has_dropout else None
     is_first = processes.rank == 0
     with (
-        TrainingStep(run.model, workers, options.gradient_checkpointing, dropout_seed) as loss_and_grads,
+        loss_and_grads_of(run, workers, dropout_seed) as loss_and_grads,
         Reporter(run, workers, progress and is_first) as reporter,
         StopRequest() as request,
     ):
@@ -82,7 +88,15 @@ def _train(options: TrainingOptions, resume: bool, progress: bool, processes: Al
     return run.output
 
 
-def training_step(run: Run, loss_and_grads: TrainingStep, processes: Alone, request: StopRequest) -> Step:
+def loss_and_grads_of(run: Run, workers: int, dropout_seed: int | None) -> AnyStep:
+    """What computes a step's loss and gradients: on threads for NumPy, without them on a GPU."""
+    checkpointing = run.options.gradient_checkpointing
+    if run.on_gpu:
+        return DeviceTrainingStep(run.model, checkpointing, dropout_seed)
+    return TrainingStep(run.model, workers, checkpointing, dropout_seed)
+
+
+def training_step(run: Run, loss_and_grads: AnyStep, processes: Alone, request: StopRequest) -> Step:
     """One update of the parameters.
 
     Raises:
@@ -98,14 +112,12 @@ def training_step(run: Run, loss_and_grads: TrainingStep, processes: Alone, requ
     rate = run.learning_rate()
     if not (math.isfinite(loss) and math.isfinite(norm)):
         raise run.diverged(f"the loss is {loss}, the norm of the gradients {norm}")
-    run.optimizer.step(run.model.params, grads, rate, loss_and_grads.threads.map)
+    run.optimizer.step(run.model.params, grads, rate, loss_and_grads.each)
     run.position.step += 1
     return Step(loss, norm, rate, stop)
 
 
-def batch_gradients(
-    loss_and_grads: TrainingStep, batch: Array, rows: range, step: int, pieces: int
-) -> tuple[float, Params]:
+def batch_gradients(loss_and_grads: AnyStep, batch: Array, rows: range, step: int, pieces: int) -> tuple[float, Params]:
     """What some rows of a batch (B, T + 1) add to its loss and gradients.
 
     They are computed in pieces one after another (gradient accumulation), which need less memory. A mean over the batch
@@ -133,7 +145,8 @@ def finish(run: Run, reporter: Reporter) -> None:
     """Leave a usable model in the output directory, and the picture of the losses beside it."""
     model, which = best_model(run)
     exported = type(model)(
-        model.config, {name: cast(array, np.dtype(run.options.dtype)) for name, array in model.params.items()}
+        model.config,
+        {name: cast(to_device(array, "cpu"), np.dtype(run.options.dtype)) for name, array in model.params.items()},
     )
     exported.save_pretrained(run.output)
     run.corpus.tokenizer.save_pretrained(run.output)

@@ -19,6 +19,7 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 from minineo.config import GPTNeoConfig
 from minineo.config_checks import check_integer
+from minineo.device_names import gpu_number
 
 OPTIMIZERS = ("adamw", "muon", "sgd")
 DECAYS = ("cosine", "linear", "constant")
@@ -83,7 +84,7 @@ class TrainingOptions:
     gradient_checkpointing: Annotated[bool, "run", "compute blocks again in backward: slower, less memory"] = False
     seed: Annotated[int, "run", "of the first weights, the order of the data, dropout and samples"] = 0
     workers: Annotated[int | None, "run", "threads that share a batch (default: the usable cores)"] = None
-    device: Annotated[str, "run", "cpu is the only one yet"] = "cpu"
+    device: Annotated[str, "run", "where to compute: cpu, cuda (the first GPU), cuda:1, ..."] = "cpu"
 
     output: Annotated[str, "output", "directory for the model, checkpoints, log and samples"] = ""
     dtype: Annotated[str, "output", "of the weights of the finished model: float32 or float16"] = "float32"
@@ -246,10 +247,7 @@ def _check(options: TrainingOptions) -> None:
     for name, choices in (("optimizer", OPTIMIZERS), ("decay", DECAYS), ("dtype", DTYPES)):
         if getattr(options, name) not in choices:
             raise ValueError(f"{name}: received {getattr(options, name)!r}, expected one of {', '.join(choices)}.")
-    if options.device != "cpu":
-        raise ValueError(
-            f"device: received {options.device!r}, expected 'cpu', the only one that this version trains on."
-        )
+    gpu_number(options.device)  # raises where it is no name of a device
     if options.steps is not None and options.epochs is not None:
         raise ValueError(f"steps, epochs: received {options.steps} and {options.epochs}, expected one of the two.")
     if options.epochs is not None and not 0.0 < options.epochs < math.inf:

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from array_api_compat import array_namespace
 
 from minineo.classes import GPTNeoForCausalLM
+from minineo.devices import all_to_device, check_device
 from minineo.layers.activations import activation
 from minineo.tokenizer import GPT2Tokenizer
 from minineo.training import checkpoint, checkpoint_files, log
@@ -53,6 +54,11 @@ class Run:
         """The directory that all is written to."""
         return Path(self.options.output)
 
+    @property
+    def on_gpu(self) -> bool:
+        """Whether the parameters are on a GPU."""
+        return self.options.device != "cpu"
+
     def learning_rate(self) -> float:
         """The learning rate of the step that comes next."""
         return _learning_rate(self.options, self.position.step, self.steps)
@@ -64,7 +70,8 @@ class Run:
             FloatingPointError: naming an array that holds what is no finite number.
         """
         for name, array in (self.model.params | self.optimizer.state).items():
-            if not np.isfinite(array).all():
+            xp = array_namespace(array)
+            if not bool(xp.all(xp.isfinite(array))):
                 raise self.diverged(f"{name} holds numbers that are infinite or none")
 
     def diverged(self, what: str) -> FloatingPointError:
@@ -103,12 +110,19 @@ def start(options: TrainingOptions, resume: bool, progress: bool, processes: Alo
     """A run, begun or continued by the first of the processes that train together; the others get it from that one.
 
     Raises:
-        ValueError: there are more processes than windows in a batch.
+        ValueError: there are more processes than windows in a batch, or several for a GPU.
+        ImportError, OSError: the device needs CuPy, or a GPU, and it is not there.
     """
     if options.batch_size < processes.size:
         raise ValueError(
             f"batch_size: received {options.batch_size} for {processes.size} processes, expected at least a window for "
             "each."
+        )
+    check_device(options.device)
+    if processes.size > 1 and options.device != "cpu":
+        raise ValueError(
+            f"device: received {options.device!r} for {processes.size} processes, which can train together on 'cpu' "
+            "only. Start without mpiexec."
         )
     if processes.rank == 0:
         run = continue_run(options, progress) if resume else begin(options, progress)
@@ -138,7 +152,7 @@ def begin(options: TrainingOptions, progress: bool = False) -> Run:
         check_length(options, steps)
         check_prompts(options, corpus)
     config = options.model_config(corpus.train.vocab_size, corpus.train.end_id)
-    model = GPTNeoForCausalLM(config, seed=options.seed)
+    model = GPTNeoForCausalLM(config, seed=options.seed).to(options.device)
     log.cut_files(output, {})
     return Run(options, corpus, model, make_optimizer(options), steps, Position())
 
@@ -175,7 +189,8 @@ def continue_run(options: TrainingOptions, progress: bool = False) -> Run:
     if changed:
         warnings.warn(f"{', '.join(changed)}: not what the run was begun with; steps to come follow it", stacklevel=2)
     optimizer = make_optimizer(options)
-    optimizer.load_state(found.moments, found.position.step, found.model.params)
+    model = found.model.to(options.device)
+    optimizer.load_state(all_to_device(found.moments, options.device), found.position.step, model.params)
     checkpoint_files.remove_later(output, found.position.step)  # all of them were damaged
     log.cut_files(output, found.position.sizes)
     return Run(options, corpus, found.model, optimizer, steps, found.position)

@@ -49,6 +49,7 @@ class TrainingStep:
         self.model, self.checkpointing, self.dropout_seed = model, checkpointing, dropout_seed
         self.workspaces = [Workspace() for _ in range(workers)]
         self.threads = ThreadPoolExecutor(workers)
+        self.each = self.threads.map  # how the optimiser goes on
 
     def __enter__(self) -> Self:
         return self

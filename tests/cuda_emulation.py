@@ -1,0 +1,77 @@
+"""The kernels of `minineo.fast_cupy` on a processor: compiled by g++ with an emulation of CUDA, for NumPy arrays.
+
+So every line of them has been run, float32 only: float16 needs a GPU. See `cuda_emulator/cuda.h`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import re
+import shutil
+import subprocess
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from minineo.fast_cupy import kernels
+
+EMULATOR = Path(__file__).parent / "cuda_emulator" / "cuda.h"
+
+
+class Emulated:
+    """What CuPy's RawModule is for a GPU."""
+
+    def __init__(self, library: ctypes.CDLL) -> None:
+        self.library = library
+
+    def get_function(self, name: str) -> Any:
+        run = self.library[f"run_{name}"]
+
+        def kernel(grid: tuple[int], block: tuple[int], arguments: tuple[Any, ...], shared_mem: int = 0) -> None:
+            # a kernel gets each argument by the address of its value, which for an array is its address
+            values = [_value(argument) for argument in arguments]
+            addresses = (ctypes.c_void_p * len(values))(*(value.ctypes.data for value in values))
+            run(ctypes.c_uint(grid[0]), ctypes.c_uint(block[0]), ctypes.c_uint(shared_mem), addresses)
+
+        return kernel
+
+
+def _value(argument: Any) -> np.ndarray:
+    if isinstance(argument, np.ndarray):
+        assert argument.flags.c_contiguous, "a kernel was given an array whose numbers do not lie side by side"
+        return np.array([argument.ctypes.data], np.uint64)
+    assert isinstance(argument, np.generic), f"{argument!r} has no C type"
+    return np.array([argument])
+
+
+def compiled(folder: Path, source: str | None = None) -> Emulated:
+    """The kernels, or others of that source, as a library in a folder."""
+    source = kernels.SOURCE.read_text(encoding="utf-8") if source is None else source
+    names = re.findall(r'extern "C" __global__ void (\w+)', source)
+    runners = "\n".join(
+        f'extern "C" void run_{name}(unsigned grid, unsigned block, unsigned shared, void** arguments) '
+        f"{{ run({name}, grid, block, shared, arguments); }}"
+        for name in names
+    )
+    file, library = folder / "kernels.cpp", folder / "kernels.so"
+    file.write_text(f'#include "{EMULATOR}"\n{source}\n{runners}\n', encoding="utf-8")
+    command = ["g++", "-O1", "-std=c++17", "-w", "-shared", "-fPIC", str(file), "-o", str(library)]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr[:3000]
+    return Emulated(ctypes.CDLL(str(library)))
+
+
+@cache
+def _of_the_package(folder: Path) -> Emulated:
+    return compiled(folder)
+
+
+def use_emulated_kernels(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Let `minineo.fast_cupy` run its kernels on NumPy arrays, and launch without a graph."""
+    if shutil.which("g++") is None:
+        pytest.skip("g++ is not installed: it compiles the kernels for a processor")
+    monkeypatch.setattr(kernels, "module", lambda dtype: _of_the_package(folder))
+    monkeypatch.setattr("minineo.fast_cupy.decoding.captured", lambda step: step)

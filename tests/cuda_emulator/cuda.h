@@ -1,0 +1,118 @@
+// CUDA on a processor, as far as kernels.cu needs it: the threads of a block take turns, the blocks follow one another.
+//
+// Each thread is a coroutine (ucontext) that runs until it waits: for the block at __syncthreads, or for its warp in a
+// shuffle. It is slow, and exact about who waits for whom: a kernel in which a thread misses a barrier stops with an
+// error, and one that lacks a barrier reads what has not been written yet.
+#include <ucontext.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <tuple>
+#include <vector>
+
+#define __global__
+#define __device__ static
+#define __shared__ static
+#define DYNAMIC_SHARED(name) float* name = emulated_shared.data()
+
+struct Index { unsigned x = 0; };
+static Index threadIdx, blockIdx, blockDim, gridDim;
+static std::vector<float> emulated_shared;
+
+struct Thread {
+    ucontext_t context;
+    std::vector<char> stack;
+    bool done = false;
+    int waits = 0;  // 0: runs, 1: for the block, 2: for its warp
+    unsigned slot = 0;
+};
+static std::vector<Thread> threads;
+static ucontext_t scheduler;
+static unsigned current;
+
+static void wait(int kind) {
+    threads[current].waits = kind;
+    swapcontext(&threads[current].context, &scheduler);
+}
+static void __syncthreads() { wait(1); }
+static float __shfl_xor_sync(unsigned, float value, int mask) {
+    std::memcpy(&threads[current].slot, &value, sizeof value);
+    wait(2);  // all of the warp have written
+    float other;
+    std::memcpy(&other, &threads[(current / 32) * 32 + ((current % 32) ^ mask)].slot, sizeof other);
+    wait(2);  // all of the warp have read
+    return other;
+}
+static unsigned __float_as_uint(float x) {
+    unsigned bits;
+    std::memcpy(&bits, &x, sizeof bits);
+    return bits;
+}
+static int atomicMin(int* address, int value) {
+    int before = *address;
+    *address = std::min(before, value);
+    return before;
+}
+
+// Let go on who has nothing left to wait for; whoever has ended keeps nobody waiting.
+static bool release(int kind, unsigned from, unsigned to) {
+    bool any = false;
+    for (unsigned i = from; i < to; i++) {
+        if (!threads[i].done && threads[i].waits != kind) return false;
+        any |= !threads[i].done;
+    }
+    for (unsigned i = from; i < to; i++) threads[i].waits = 0;
+    return any;
+}
+
+template <class Body> static void run_block(Body body) {
+    static Body* running;
+    running = &body;
+    unsigned count = blockDim.x;
+    threads.resize(count);
+    for (unsigned i = 0; i < count; i++) {
+        Thread& thread = threads[i];
+        thread.stack.resize(64 * 1024);
+        thread.done = false;
+        thread.waits = 0;
+        getcontext(&thread.context);
+        thread.context.uc_stack.ss_sp = thread.stack.data();
+        thread.context.uc_stack.ss_size = thread.stack.size();
+        thread.context.uc_link = &scheduler;
+        makecontext(&thread.context, (void (*)())(+[] { (*running)(); threads[current].done = true; }), 0);
+    }
+    for (;;) {
+        bool ran = false, left = false;
+        for (current = 0; current < count; current++) {
+            if (threads[current].done) continue;
+            left = true;
+            if (threads[current].waits) continue;
+            ran = true;
+            threadIdx.x = current;
+            swapcontext(&scheduler, &threads[current].context);
+        }
+        if (!left) return;
+        bool freed = release(1, 0, count);
+        for (unsigned i = 0; i < count && !freed; i += 32) freed |= release(2, i, i + 32);
+        if (!ran && !freed) {
+            std::fprintf(stderr, "a barrier that not all threads reach\n");
+            std::abort();
+        }
+    }
+}
+
+template <class... Types>
+static void run(void (*kernel)(Types...), unsigned grid, unsigned block, unsigned shared, void** arguments) {
+    gridDim.x = grid;
+    blockDim.x = block;
+    emulated_shared.assign(shared / 4, NAN);
+    for (blockIdx.x = 0; blockIdx.x < grid; blockIdx.x++) {
+        std::fill(emulated_shared.begin(), emulated_shared.end(), NAN);  // nothing is left of another block
+        int i = sizeof...(Types);
+        std::tuple<Types...> values{*static_cast<Types*>(arguments[sizeof...(Types) - i--])...};
+        run_block([&] { std::apply(kernel, values); });
+    }
+}
