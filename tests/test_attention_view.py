@@ -213,6 +213,16 @@ def test_a_long_text_keeps_some_of_each_row_and_narrow_layers_whole(monkeypatch:
     assert page.meta["keep"] == [4, None]
 
 
+def test_a_model_of_another_library_can_be_shown() -> None:
+    xp = require("array_api_strict", "test")
+    model = sharp()
+    expected = minineo.attention_view(model, None, [1, 2, 3, 4]).html
+    model.params = {name: xp.asarray(array) for name, array in model.params.items()}
+    found = minineo.attention_view(model, None, [1, 2, 3, 4], layer=np.int64(0)).html
+    for a, b in zip(*(decoded(Page(html), 1, 2)[0] for html in (found, expected)), strict=True):
+        np.testing.assert_allclose(a, b, atol=1 / 255)
+
+
 @pytest.mark.parametrize("cls", ALL_CLASSES)
 def test_every_class_of_models_can_be_shown(cls: Any) -> None:
     assert Page(minineo.attention_view(tiny(cls), None, [[1, 2, 3]]).html).meta["heads"] == 3
@@ -319,12 +329,12 @@ def test_a_bar_counts_layers(capsys: pytest.CaptureFixture[str]) -> None:
     ("arguments", "options", "error", "words"),
     [
         ((None, ""), {}, TypeError, "tokenizer"),
-        ((None, []), {}, ValueError, "no tokens"),
-        ((None, [1] * 25), {}, ValueError, "25 tokens, but the model has 24"),
-        ((None, [[1], [2]]), {}, TypeError, r"\(2, 1\)"),
+        ((None, []), {}, ValueError, "at least one token"),
+        ((None, [1] * 25), {}, ValueError, "25 positions"),
+        ((None, [[1], [2]]), {}, ValueError, r"\(2, 1\)"),
         ((None, [0.5]), {}, TypeError, "float64"),
         ((None, [99]), {}, ValueError, "99"),
-        ((None, [1]), {"layer": 3}, ValueError, "layer: received 3, expected an int from 0 to 2"),
+        ((None, [1]), {"layer": 3}, ValueError, "layer: received 3, expected an int in 0 ... 2"),
         ((None, [1]), {"head": -1}, ValueError, "head: received -1"),
         ((None, [1]), {"keep": 0}, ValueError, "keep: received 0"),
     ],

@@ -11,13 +11,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from array_api_compat import array_namespace, to_device
-
 from minineo.arrays import Array
+from minineo.config import GPTNeoConfig
 from minineo.interpret.attention_view import encoding
 from minineo.interpret.attention_view.document import document
 from minineo.interpret.attention_view.tokens import label, visible_tokens
+from minineo.interpret.inputs import check_index, intermediates, one_text, to_numpy
 from minineo.json_file import write_text
 from minineo.pretrained import GPTNeoPreTrainedModel
 from minineo.progress import with_progress
@@ -72,13 +71,12 @@ def attention_view(
     if not isinstance(model, GPTNeoPreTrainedModel):
         raise TypeError(f"model: received a {type(model).__name__}, expected a model such as minineo.load()[0].")
     config = model.config
-    ids = _token_ids(text, tokenizer)
-    _check_length(len(ids), config.max_position_embeddings)
-    _check_choice("layer", layer, config.num_layers)
-    _check_choice("head", head, config.num_heads)
+    input_ids = one_text(model, _encoded(text, tokenizer, config) if isinstance(text, str) else text, "text")
+    layer, head = check_index("layer", layer, config.num_layers), check_index("head", head, config.num_heads)
+    ids = [int(index) for index in to_numpy(input_ids)[0]]
     windows = [config.window(i) for i in range(config.num_layers)]
     keep = _kept(keep, len(ids), windows, config.num_heads)
-    thumbnails, blobs = _encode_patterns(model, ids, windows, keep, progress)
+    thumbnails, blobs = _encode_patterns(model, input_ids, windows, keep, progress)
     tokens, characters = visible_tokens(ids, tokenizer)
     meta = {
         "tokens": tokens,
@@ -97,7 +95,7 @@ def attention_view(
 
 
 def _encode_patterns(
-    model: GPTNeoPreTrainedModel[Any], ids: list[int], windows: list[int | None], keep: int | None, progress: bool
+    model: GPTNeoPreTrainedModel[Any], input_ids: Array, windows: list[int | None], keep: int | None, progress: bool
 ) -> tuple[bytes, dict[str, str]]:
     """All thumbnails, (L, H, P, P) codes, and every head's pattern under its element's id, from one forward pass.
 
@@ -105,26 +103,22 @@ def _encode_patterns(
     """
     thumbnails: list[bytes] = []
     blobs: dict[str, str] = {}
+    names = [f"h.{layer}.attn.pattern" for layer in range(len(windows))]
     layers = iter(with_progress(range(len(windows)), progress, desc="attention", unit="layer"))
 
-    def encode(name: str, value: Array) -> Array:
-        if not name.endswith(".attn.pattern"):
-            return value
+    def encode(name: str, value: Array) -> None:
         layer = next(layers)
-        for head, pattern in enumerate(np.asarray(to_device(value, "cpu"))[0]):
-            window = windows[layer]
-            if keep is None or _reach(len(ids), window) <= keep:
+        window = windows[layer]
+        for head, pattern in enumerate(to_numpy(value)[0]):
+            if keep is None or _reach(len(pattern), window) <= keep:
                 data = encoding.encode_dense(pattern, window)
             else:
                 data = encoding.encode_sparse(pattern, window, keep)
             blobs[f"h.{layer}.{head}"] = encoding.compress(data)
             thumbnails.append(encoding.thumbnail(pattern).tobytes())
-        return value
 
-    weight = model.params[f"{model.prefix}wte.weight"]
-    input_ids = array_namespace(weight).asarray([ids], device=weight.device)
-    unread: dict[str, Any] = {"logits_to_keep": 1} if "logits_to_keep" in model.head_inputs else {}
-    model(input_ids, use_cache=False, tap=encode, **unread)
+    unread = {"logits_to_keep": 1} if "logits_to_keep" in model.head_inputs else {}
+    intermediates(model, input_ids, names, encode, **unread)
     next(layers, None)  # the bar is complete once it has been asked for more
     return b"".join(thumbnails), blobs
 
@@ -144,32 +138,17 @@ def _kept(keep: int | None, T: int, windows: list[int | None], heads: int) -> in
     return keep
 
 
-def _token_ids(text: Any, tokenizer: GPT2Tokenizer | None) -> list[int]:
-    if isinstance(text, str):
-        if tokenizer is None:
-            raise TypeError("tokenizer: received None beside a str, expected a tokenizer. Or pass token ids as text.")
-        ids: list[int] = tokenizer.encode(text)
-        return ids
-    array = np.asarray(to_device(text, "cpu") if hasattr(text, "__dlpack__") else text)
-    array = array[0] if array.ndim == 2 and len(array) == 1 else array
-    if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
-        raise TypeError(
-            f"text: received {array.dtype} of shape {array.shape}, expected a str or the token ids of one text, "
-            "integers of shape (T,) or (1, T)."
-        )
-    return [int(index) for index in array]
-
-
-def _check_length(length: int, longest: int) -> None:
-    if length == 0:
+def _encoded(text: str, tokenizer: GPT2Tokenizer | None, config: GPTNeoConfig) -> list[int]:
+    """Token ids of a text that the model has positions for."""
+    if tokenizer is None:
+        raise TypeError("tokenizer: received None beside a str, expected a tokenizer. Or pass token ids as text.")
+    ids: list[int] = tokenizer.encode(text)
+    if not ids:
         raise ValueError("text: received no tokens, expected at least one. Pass some text.")
-    if length > longest:
+    longest = config.max_position_embeddings
+    if len(ids) > longest:
         raise ValueError(
-            f"text: received {length} tokens, but the model has {longest} positions. Pass a shorter text, or a part "
+            f"text: received {len(ids)} tokens, but the model has {longest} positions. Pass a shorter text, or a part "
             f"of its tokens: tokenizer.encode(text)[:{longest}]."
         )
-
-
-def _check_choice(name: str, value: Any, number: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < number:
-        raise ValueError(f"{name}: received {value!r}, expected an int from 0 to {number - 1}.")
+    return ids
