@@ -1,8 +1,8 @@
 // CUDA on a processor, as far as kernels.cu needs it: the threads of a block take turns, the blocks follow one another.
 //
 // Each thread is a coroutine (ucontext) that runs until it waits: for the block at __syncthreads, or for its warp in a
-// shuffle. It is slow, and exact about who waits for whom: a kernel in which a thread misses a barrier stops with an
-// error, and one that lacks a barrier reads what has not been written yet.
+// shuffle. A warp runs as far ahead of the others as it can, so that where a barrier is missing it overwrites what they
+// have not read, or reads what they have not written. A barrier that not all threads reach ends in an error.
 #include <ucontext.h>
 
 #include <algorithm>
@@ -86,18 +86,21 @@ template <class Body> static void run_block(Body body) {
     }
     for (;;) {
         bool ran = false, left = false;
-        for (current = 0; current < count; current++) {
-            if (threads[current].done) continue;
-            left = true;
-            if (threads[current].waits) continue;
-            ran = true;
-            threadIdx.x = current;
-            swapcontext(&scheduler, &threads[current].context);
+        for (unsigned first = 0; first < count; first += 32) {
+            for (bool goes_on = true; goes_on; goes_on |= release(2, first, first + 32)) {
+                goes_on = false;
+                for (current = first; current < first + 32; current++) {
+                    if (threads[current].done) continue;
+                    left = true;
+                    if (threads[current].waits) continue;
+                    ran = goes_on = true;
+                    threadIdx.x = current;
+                    swapcontext(&scheduler, &threads[current].context);
+                }
+            }
         }
         if (!left) return;
-        bool freed = release(1, 0, count);
-        for (unsigned i = 0; i < count && !freed; i += 32) freed |= release(2, i, i + 32);
-        if (!ran && !freed) {
+        if (!release(1, 0, count) && !ran) {
             std::fprintf(stderr, "a barrier that not all threads reach\n");
             std::abort();
         }
