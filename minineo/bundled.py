@@ -1,7 +1,4 @@
-"""The bundled model: where its files are.
-
-It imports nothing of the package, so that a command that needs no model does not wait for one.
-"""
+"""The bundled model: where its files are."""
 
 from __future__ import annotations
 
@@ -9,11 +6,19 @@ import os
 from contextlib import AbstractContextManager, nullcontext
 from importlib.resources import as_file, files
 from pathlib import Path
+from typing import Any
+
+from minineo.location import resolve
 
 
-def checkpoint_directory(path: str | os.PathLike[str] | None) -> AbstractContextManager[Path]:
-    """The directory of a checkpoint, for the time of a `with`; without a path, the bundled model's.
+def checkpoint_directory(
+    name_or_path: str | os.PathLike[str] | None, *parts: Any, **hub: Any
+) -> AbstractContextManager[Path]:
+    """The directory of a checkpoint, for the time of a `with`; without a name or path, the bundled model's.
 
-    Where the package is a zip archive, the bundled files are unpacked for that time.
+    `parts` and `hub` are as `resolve` takes them. Where the package is a zip archive, the bundled files are unpacked
+    for that time.
     """
-    return as_file(files("minineo") / "assets") if path is None else nullcontext(Path(path))
+    if name_or_path is None:
+        return as_file(files("minineo") / "assets")
+    return nullcontext(resolve(name_or_path, *parts, **hub))

@@ -23,6 +23,7 @@ from minineo.training import finetune_command as finetuning
 
 DESCRIPTION = "GPT-Neo that a person can read, run, trust and teach from."
 BUNDLED = "the bundled model"
+MODEL = f"directory of a checkpoint, or name of a model on the Hugging Face Hub (default: {BUNDLED})"
 DEVICES = "where to compute: cpu, cuda (the first GPU), cuda:1, ... (default: cpu)"
 
 
@@ -104,13 +105,15 @@ def _parser() -> argparse.ArgumentParser:
 
     add = _command(subparsers, commands.score, "measure how well a model predicts a text", "minineo score story.txt")
     add("file", metavar="FILE", help="UTF-8 text (-: standard input); documents parted by <|endoftext|> are one text")
-    add("--model", metavar="DIR", help=f"directory of a checkpoint (default: {BUNDLED})")
+    add("--model", metavar="MODEL", help=MODEL)
     add("--stride", type=int, metavar="N", help="tokens between the beginnings of windows (default: half the context)")
     add("--device", default="cpu", metavar="DEVICE", help=DEVICES)
+    commands.add_hub_arguments(add)
 
     add = _command(subparsers, commands.tokenize, "show the tokens of a text", 'minineo tokenize "Once upon a time"')
     add("text", nargs="?", metavar="TEXT", help="the text (default: standard input)")
-    add("--model", metavar="DIR", help=f"directory of the tokenizer (default: {BUNDLED})")
+    add("--model", metavar="MODEL", help=MODEL)
+    commands.add_hub_arguments(add)
 
     example = "minineo train-tokenizer stories.txt --vocab-size 4096 --output my-tokenizer"
     add = _command(subparsers, commands.train_tokenizer, "learn a vocabulary from text files", example)
@@ -122,15 +125,22 @@ def _parser() -> argparse.ArgumentParser:
 
     example = "minineo inspect path/to/checkpoint"
     add = _command(subparsers, commands.inspect, "show what a checkpoint holds", example)
-    help_text = f"directory, or one .safetensors, .bin or .msgpack file (default: {BUNDLED})"
+    help_text = f"directory, one .safetensors, .bin or .msgpack file, or name on the Hub (default: {BUNDLED})"
     add("checkpoint", nargs="?", metavar="CHECKPOINT", help=help_text)
+    commands.add_hub_arguments(add)
+
+    example = "minineo download roneneldan/TinyStories-1M"
+    add = _command(subparsers, commands.download, "download a model from the Hugging Face Hub", example)
+    add("name", metavar="NAME", help="owner and name of the model, such as EleutherAI/gpt-neo-125m")
+    commands.add_hub_arguments(add)
 
     example = "minineo convert path/to/old-checkpoint my-model --dtype float16"
     add = _command(subparsers, commands.convert, "turn a checkpoint of any format into safetensors", example)
-    add("source", metavar="SRC", help="directory, or one .bin, .safetensors or .msgpack file")
+    add("source", metavar="SRC", help="directory, one .bin, .safetensors or .msgpack file, or name on the Hub")
     add("destination", metavar="DST", help="directory to write, which is new or empty")
     add("--dtype", metavar="DTYPE", help="float16, float32 or float64 (default: as it is; bfloat16 becomes float32)")
     add("--max-shard-size", default="5GB", metavar="SIZE", help="largest file, such as 200MB (default: 5GB)")
+    commands.add_hub_arguments(add)
 
     example = "minineo train --train stories.txt --output my-model --max-position-embeddings 64 --steps 10"
     training.add_arguments(_command_parser(subparsers, training.train, "train a language model on text files", example))
@@ -149,7 +159,7 @@ def _add_generate(subparsers: Any) -> None:
     example = 'minineo generate "Once upon a time" --max-new-tokens 80 --temperature 0.8 --seed 0'
     add = _command(subparsers, commands.generate, "continue a text", example)
     add("prompt", nargs="?", metavar="PROMPT", help="the text to continue (default: standard input)")
-    add("--model", metavar="DIR", help=f"directory of a checkpoint (default: {BUNDLED})")
+    add("--model", metavar="MODEL", help=MODEL)
     add("--max-new-tokens", type=int, metavar="N", help="longest continuation (default: 200 or what the model holds)")
     add("--temperature", type=_temperature, metavar="T", help="below 1 safer, above 1 wilder, 0 greedy (default: 0.8)")
     add("--top-k", type=int, metavar="K", help="draw from the K likeliest tokens (default: 50; 0: from all)")
@@ -159,6 +169,7 @@ def _add_generate(subparsers: Any) -> None:
     add("--seed", type=int, metavar="N", help="same seed, same text")
     add("--num-beams", type=int, default=1, metavar="N", help="search the likeliest text with N beams; no sampling")
     add("--device", default="cpu", metavar="DEVICE", help=DEVICES)
+    commands.add_hub_arguments(add)
 
 
 def _command(subparsers: Any, run: Callable[[argparse.Namespace], None], summary: str, example: str) -> Any:

@@ -10,9 +10,11 @@ import math
 import sys
 import unicodedata
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+
+from minineo.location import HubOptions
 
 
 def generate(options: argparse.Namespace) -> None:
@@ -20,7 +22,7 @@ def generate(options: argparse.Namespace) -> None:
     from minineo import text
 
     prompt = read_text(options.prompt, "prompt")
-    model, tokenizer = text.load(options.model, device=options.device)
+    model, tokenizer = text.load(options.model, device=options.device, **hub_options(options))
     arguments: dict[str, Any] = {
         name: getattr(options, name)
         for name in ("max_new_tokens", "temperature", "top_k", "top_p", "min_p", "repetition_penalty", "seed")
@@ -43,7 +45,7 @@ def score(options: argparse.Namespace) -> None:
     from minineo import scoring, text
 
     content = _read_file(options.file)
-    model, tokenizer = text.load(options.model, device=options.device)
+    model, tokenizer = text.load(options.model, device=options.device, **hub_options(options))
     found = scoring.score(content, model, tokenizer, options.stride, progress=sys.stderr.isatty())
     rows = [
         ("loss", f"{found.loss:.4f}", "nats a token"),
@@ -62,7 +64,7 @@ def tokenize(options: argparse.Namespace) -> None:
     from minineo.tokenizer import GPT2Tokenizer
 
     content = read_text(options.text, "text")
-    with checkpoint_directory(options.model) as directory:
+    with checkpoint_directory(options.model, ["tokenizer"], **hub_options(options)) as directory:
         tokenizer = GPT2Tokenizer.from_pretrained(directory)
     ids: list[int] = tokenizer.encode(content)
     rows = [("id", "token", "bytes", "text")]
@@ -105,9 +107,7 @@ def inspect(options: argparse.Namespace) -> None:
     from minineo.bundled import checkpoint_directory
     from minineo.checkpoints import describe
 
-    with checkpoint_directory(options.checkpoint) as checkpoint:
-        if not checkpoint.exists():
-            raise FileNotFoundError(f"{checkpoint}: no such file or directory.")
+    with checkpoint_directory(options.checkpoint, ["weights"], ["config"], **hub_options(options)) as checkpoint:
         tensors = describe(checkpoint)
         _print_config(checkpoint)
     rows = [("parameter", "shape", "dtype", "numbers", "bytes")]
@@ -127,9 +127,11 @@ def inspect(options: argparse.Namespace) -> None:
 def convert(options: argparse.Namespace) -> None:
     """Write a checkpoint of any format as safetensors, and say what was written and what was left out."""
     from minineo.checkpoints.convert import convert as convert_checkpoint
+    from minineo.location import resolve
 
+    source = resolve(options.source, ["weights"], ["config", "tokenizer"], **hub_options(options))
     found = convert_checkpoint(
-        options.source, options.destination, options.dtype, options.max_shard_size, progress=sys.stderr.isatty()
+        source, options.destination, options.dtype, options.max_shard_size, progress=sys.stderr.isatty()
     )
     numbers = sum(int(array.size) for array in found.params.values())
     dtypes = ", ".join(sorted({str(array.dtype) for array in found.params.values()}))
@@ -138,6 +140,40 @@ def convert(options: argparse.Namespace) -> None:
         print(f"with {', '.join(found.copied)}")
     if found.left_out:
         print(f"left out, as no model needs them: {', '.join(found.left_out)}")
+
+
+def download(options: argparse.Namespace) -> None:
+    """Download a model from the Hugging Face Hub, unless it is in the cache, and print the folder that it is in."""
+    from minineo.checkpoints import hub
+    from minineo.location import ALL_PARTS, EXAMPLE, is_hub_name
+
+    if not is_hub_name(options.name):
+        raise ValueError(f"{options.name}: no name of a model on the Hub; expected one such as {EXAMPLE}.")
+    print(hub.download(options.name, [], ALL_PARTS, **hub_options(options)))
+
+
+def add_hub_arguments(add: Callable[..., Any]) -> None:
+    """Add what can be said about a model on the Hub; `add` is a parser's `add_argument`."""
+    add("--revision", metavar="REV", help="of a model on the Hub: branch, tag or commit (default: main)")
+    add("--token", metavar="TOKEN", help="for the Hub (default: HF_TOKEN, or what `hf auth login` keeps)")
+    add(
+        "--cache-dir",
+        metavar="DIR",
+        help="where downloads are kept (default: HF_HUB_CACHE, or the folder hub in HF_HOME)",
+    )
+    add("--local-files-only", action="store_true", help="do not ask the Hub; take what was downloaded before")
+    add("--force-download", action="store_true", help="download again what was downloaded before")
+
+
+def hub_options(options: argparse.Namespace) -> HubOptions:
+    """What was said about the Hub, as `load` and `from_pretrained` take it."""
+    return {
+        "revision": options.revision,
+        "token": options.token,
+        "cache_dir": options.cache_dir,
+        "local_files_only": options.local_files_only,
+        "force_download": options.force_download,
+    }
 
 
 def _print_config(checkpoint: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 from minineo.config_checks import check_fields, check_integer
 from minineo.json_file import read_json_object, write_text
+from minineo.location import inside, resolve, split_hub_options
 
 CONFIG_FILE = "config.json"
 MOST_LAYERS = 10_000  # far beyond any model: a file may claim any number, and memory is needed for each
@@ -166,15 +167,20 @@ class GPTNeoConfig:
         return cls(**(fields | overrides))
 
     @classmethod
-    def from_pretrained(cls, directory: str | os.PathLike[str], **overrides: Any) -> GPTNeoConfig:
-        """Read `config.json` of a checkpoint directory (or that file itself).
+    def from_pretrained(cls, name_or_path: str | os.PathLike[str], **overrides: Any) -> GPTNeoConfig:
+        """Read `config.json` of a checkpoint directory (or that file itself), or of a model on the Hub.
+
+        `overrides` are fields that replace the file's, and `revision`, `token`, `cache_dir`, `local_files_only` and
+        `force_download` for the Hub (`minineo.location.HubOptions`).
 
         Raises:
             FileNotFoundError: there is no such file.
             ValueError: it is not a GPT-Neo configuration; the message names the file and the field.
+            ImportError, OSError: as `minineo.checkpoints.hub.download`.
         """
-        path = Path(directory)
-        path = path / CONFIG_FILE if path.is_dir() else path
+        hub, overrides = split_hub_options(overrides)
+        path = resolve(name_or_path, ["config"], **hub)
+        path = inside(path, CONFIG_FILE) if path.is_dir() else path
         if not path.is_file():
             raise FileNotFoundError(f"{path}: no such file. Expected a directory that holds {CONFIG_FILE}.")
         fields = read_json_object(path)

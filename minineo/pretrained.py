@@ -29,6 +29,7 @@ from minineo.fast.learning import loss_and_grads as fast_loss_and_grads
 from minineo.json_file import read_json_object, write_text
 from minineo.layers.activations import activation
 from minineo.layers.dropout import Masks, no_masks
+from minineo.location import inside, resolve, split_hub_options
 from minineo.model.block import Params
 from minineo.model.cache import Cache
 from minineo.model.heads_backward import HEADS_BACKWARD, loss_and_grads
@@ -81,7 +82,7 @@ class GPTNeoPreTrainedModel(Generic[Output]):
     @classmethod
     def from_pretrained(
         cls,
-        directory: str | os.PathLike[str],
+        name_or_path: str | os.PathLike[str],
         *,
         config: GPTNeoConfig | None = None,
         dtype: Any = None,
@@ -90,33 +91,33 @@ class GPTNeoPreTrainedModel(Generic[Output]):
         from_flax: bool = False,
         **config_fields: Any,
     ) -> Self:
-        """Load a checkpoint directory that `transformers` or `save_pretrained` wrote.
+        """Load a checkpoint directory that `transformers` or `save_pretrained` wrote, or a model on the Hub.
 
         float32 weights are memory-mapped and private: they cost no memory until they are read, and editing them does
         not change the file. Others are converted to `dtype`, where None means float32, and all are moved to `device` as
         `to` moves them. `config` replaces the directory's own, `config_fields` (such as `num_labels=3`) replace fields
         of it. Parameters of the head that the checkpoint lacks are drawn from `seed`, with a warning that names them.
-        A checkpoint in Flax's format is read if there is no other, or with `from_flax=True`.
+        A checkpoint in Flax's format is read if there is no other, or with `from_flax=True`. For the Hub there are
+        `revision`, `token`, `cache_dir`, `local_files_only` and `force_download` (`minineo.location.HubOptions`).
 
         Raises:
-            FileNotFoundError: there is no such directory.
-            ImportError, OSError: the device needs CuPy, or a GPU, and it is not there.
+            FileNotFoundError: there is no such directory, nor a model of that name.
+            ImportError, OSError: the device needs CuPy, or a GPU, and it is not there; the Hub cannot be reached, or
+                refuses (`minineo.checkpoints.hub.download`).
             CheckpointError: a file is broken or does not fit; the message names the file, the tensor, what was found
                 and what was expected. It is a ValueError.
         """
         check_device(device)
-        path = Path(directory)
+        hub, config_fields = split_hub_options(config_fields)
+        formats = FLAX_FORMATS if from_flax else FORMATS
+        path = resolve(name_or_path, ["config", "weights"] if config is None else ["weights"], formats=formats, **hub)
         if not path.is_dir():
-            raise FileNotFoundError(
-                f"{path}: no such directory. Expected a checkpoint on disk, a folder with config.json and "
-                "model.safetensors; one on the Hugging Face Hub has to be downloaded first."
-            )
+            raise FileNotFoundError(f"{path}: no such directory; it is a file. Expected the folder that it is in.")
         config = GPTNeoConfig.from_pretrained(path) if config is None else config
         unknown = [name for name in config_fields if not hasattr(config, name)]
         if unknown:
             raise TypeError(f"from_pretrained has no argument {unknown[0]!r}, nor the configuration such a field.")
         config = GPTNeoConfig.from_dict(config.to_dict(), **config_fields)
-        formats = FLAX_FORMATS if from_flax else FORMATS
         params, missing = cls._read_params(path, config, floating_dtype(dtype), seed, formats)
         if missing:
             warnings.warn(
@@ -126,8 +127,9 @@ class GPTNeoPreTrainedModel(Generic[Output]):
         if "lm_head.weight" in params and config.tie_word_embeddings:  # the file has two tables, whatever it says
             config = GPTNeoConfig.from_dict(config.to_dict(), tie_word_embeddings=False)
         model = cls(config, params)
-        if (path / GENERATION_CONFIG_FILE).is_file():
-            model.generation_config = read_json_object(path / GENERATION_CONFIG_FILE)
+        generation_config = inside(path, GENERATION_CONFIG_FILE)
+        if generation_config.is_file():
+            model.generation_config = read_json_object(generation_config)
         return model.to(device)
 
     @classmethod

@@ -9,15 +9,17 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
-from typing import Any, overload
+from typing import Any, Unpack, overload
 
 import numpy as np
 
 from minineo.arrays import Array, beside
 from minineo.bundled import checkpoint_directory
 from minineo.classes import GPTNeoForCausalLM
-from minineo.devices import check_device, parse, to_device
+from minineo.device_names import gpu_number
+from minineo.devices import check_device, to_device
 from minineo.generation import generate_steps
+from minineo.location import HubOptions
 from minineo.tokenizer import GPT2Tokenizer, StreamDecoder
 
 NameOrPath = str | os.PathLike[str]
@@ -30,20 +32,22 @@ DEFAULT_NEW_TOKENS = 200  # or what the context still holds, if that is less
 
 
 def load(
-    name_or_path: NameOrPath | None = None, device: str = "cpu", dtype: Any = None
+    name_or_path: NameOrPath | None = None, device: str = "cpu", dtype: Any = None, **hub: Unpack[HubOptions]
 ) -> tuple[GPTNeoForCausalLM, GPT2Tokenizer]:
-    """Load a language model and its tokenizer from a checkpoint directory; without one, the bundled model.
+    """Load a language model and its tokenizer from a checkpoint directory, or from the Hub, where it has this name.
 
-    `device` is where to calculate: "cpu", or with CuPy "cuda" or "cuda:1"; `dtype` in what ("float16", "float32",
-    "float64"), None means float32.
+    Without a name, the bundled model. `device` is where to calculate: "cpu", or with CuPy "cuda" or "cuda:1"; `dtype`
+    in what ("float16", "float32", "float64"), None means float32. For the Hub there are `revision`, `token`,
+    `cache_dir`, `local_files_only` and `force_download` (`minineo.location.HubOptions`).
 
     Raises:
-        FileNotFoundError: there is no such directory.
+        FileNotFoundError: there is no such directory, nor a model of that name.
         ValueError: a file in it is broken, or there is no such device.
-        ImportError, OSError: the device needs CuPy, or a GPU, and it is not there.
+        ImportError, OSError: the device needs CuPy, or a GPU, and it is not there; the Hub cannot be reached, or
+            refuses (`minineo.checkpoints.hub.download`).
     """
     check_device(device)
-    with checkpoint_directory(name_or_path) as directory:
+    with checkpoint_directory(name_or_path, **hub) as directory:
         model = GPTNeoForCausalLM.from_pretrained(directory, dtype=dtype, device=device)
         return model, GPT2Tokenizer.from_pretrained(directory)
 
@@ -68,8 +72,9 @@ def generate(
     """Continue a text, or each of a list of texts.
 
     Samples until the end token or `max_new_tokens`; `do_sample=False` or `temperature=0` takes the likeliest token each
-    time. `model` is a loaded model (with its `tokenizer`) or a checkpoint directory; None is the bundled model.
-    `device` is where to put what is loaded here ("cpu" by default, "cuda", "cuda:1"); a loaded model runs where it is.
+    time. `model` is a loaded model (with its `tokenizer`), a checkpoint directory, the name of a model on the Hub, or
+    None, the bundled model. `device` is where to put what is loaded here ("cpu" by default, "cuda", "cuda:1"); a loaded
+    model runs where it is.
     `arguments` are those of `model.generate`, `top_k=50` among its defaults.
 
     Returns the text with its continuation, or the continuation alone where `return_full_text` is False; special tokens
@@ -165,13 +170,17 @@ def model_and_tokenizer(
         loaded, its_tokenizer = _bundled()
         return loaded, tokenizer or its_tokenizer
     if model is None or isinstance(model, str | os.PathLike):
+        if tokenizer is not None and model is not None:  # which may have none of its own
+            return GPTNeoForCausalLM.from_pretrained(model, device=device or "cpu"), tokenizer
         loaded, its_tokenizer = load(model, device or "cpu")
         return loaded, tokenizer or its_tokenizer
     if not isinstance(model, GPTNeoForCausalLM):
-        raise TypeError(f"model: received a {type(model).__name__}, expected a GPTNeoForCausalLM, a path or None.")
+        raise TypeError(
+            f"model: received a {type(model).__name__}, expected a GPTNeoForCausalLM, a path, a name or None."
+        )
     if tokenizer is None:
         raise TypeError("tokenizer: received None beside a loaded model, expected the tokenizer that belongs to it.")
-    if device is not None and model.device not in (device, f"cuda:{parse(device)}"):
+    if device is not None and model.device not in (device, f"cuda:{gpu_number(device)}"):
         raise ValueError(
             f"device: received {device!r} beside a model that is loaded, on {model.device}. Move it there first, with "
             f"model.to({device!r}), or leave device out."

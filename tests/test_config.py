@@ -190,9 +190,10 @@ class TestFiles:
         assert str(caught.value).startswith(f"{path}: ")
 
     def test_a_missing_file(self, tmp_path: Path) -> None:
-        for directory in (tmp_path, tmp_path / "nowhere"):
-            with pytest.raises(FileNotFoundError, match=re.escape(f"{directory}") + r".*: no such file.*config\.json"):
-                GPTNeoConfig.from_pretrained(directory)
+        with pytest.raises(FileNotFoundError, match=re.escape(f"{tmp_path}") + r".*: no such file.*config\.json"):
+            GPTNeoConfig.from_pretrained(tmp_path)
+        with pytest.raises(FileNotFoundError, match=r"nowhere: no such directory"):
+            GPTNeoConfig.from_pretrained(tmp_path / "nowhere")
 
 
 @pytest.mark.parametrize(

@@ -227,9 +227,8 @@ class TestArguments:
 
 class TestErrors:
     def test_no_such_directory(self, tmp_path: Path) -> None:
-        for name in (str(tmp_path / "nowhere"), "EleutherAI/gpt-neo-125m"):
-            with pytest.raises(FileNotFoundError, match=re.escape(name) + ": no such directory"):
-                GPTNeoModel.from_pretrained(name)
+        with pytest.raises(FileNotFoundError, match=r"nowhere: no such directory.*EleutherAI/gpt-neo-125m"):
+            GPTNeoModel.from_pretrained(tmp_path / "nowhere")
 
     def test_a_file_is_no_directory(self, tmp_path: Path) -> None:
         tiny(GPTNeoModel).save_pretrained(tmp_path)

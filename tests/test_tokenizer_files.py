@@ -342,9 +342,11 @@ def test_any_value_anywhere_in_any_file_is_used_or_refused_by_name(
 
 
 def test_paths_that_are_no_directory(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="is not a directory: give the one that holds"):
+    with pytest.raises(FileNotFoundError, match="nowhere: no such directory"):
         GPT2Tokenizer.from_pretrained(tmp_path / "nowhere")
     (tmp_path / "file").touch()
+    with pytest.raises(FileNotFoundError, match="is not a directory: give the one that holds"):
+        GPT2Tokenizer.from_pretrained(tmp_path / "file")
     with pytest.raises(NotADirectoryError, match="it is a file"):
         GPT2Tokenizer.from_pretrained(VOCABULARY).save_pretrained(tmp_path / "file")
 

@@ -19,6 +19,7 @@ from minineo.checkpoints.match import MASK_BUFFER, same_bits
 from minineo.checkpoints.save import parse_size, save_state_dict
 from minineo.config import CONFIG_FILE
 from minineo.json_file import read_json_object, write_text
+from minineo.location import inside
 from minineo.progress import with_progress
 from minineo.tokenizer.files import NAMES as TOKENIZER_FILES
 
@@ -66,7 +67,8 @@ def convert(
     _check_free(source, destination)
 
     folder = source if source.is_dir() else source.parent
-    config = read_json_object(folder / CONFIG_FILE) if (folder / CONFIG_FILE).is_file() else {}
+    config_file = inside(folder, CONFIG_FILE)
+    config = read_json_object(config_file) if config_file.is_file() else {}
     state = read_state_dict(source)
     left_out = _superfluous(state, bool(config.get("tie_word_embeddings", True)))
     kept = [name for name in state if name not in left_out]
@@ -120,7 +122,7 @@ def _converted(array: Array, target: np.dtype[Any] | None) -> Array:
 
 def _copy_beside(source: Path, destination: Path, config: dict[str, Any], params: Mapping[str, Array]) -> list[str]:
     """Copy configuration and tokenizer; the configuration says what dtype the weights have now."""
-    copied = [name for name in COPIED if (source / name).is_file()]
+    copied = [name for name in COPIED if inside(source, name).is_file()]
     for name in copied:
         shutil.copyfile(source / name, destination / name)
     if not config:

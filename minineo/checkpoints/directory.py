@@ -20,6 +20,7 @@ from minineo.checkpoints.flax_names import checkpoint_name
 from minineo.checkpoints.header import TensorInfo
 from minineo.checkpoints.safetensors_file import describe_safetensors, open_safetensors
 from minineo.checkpoints.torch_file import describe_torch, open_torch
+from minineo.location import inside
 
 WEIGHTS_NAME = "model.safetensors"
 INDEX_NAME = "model.safetensors.index.json"
@@ -131,11 +132,19 @@ def weight_files(path: str | os.PathLike[str], formats: Sequence[Format] = FORMA
     if not path.is_dir():
         raise FileNotFoundError(f"{path}: no such directory, expected one with {WEIGHTS_NAME}")
     for format_ in formats:
-        if (path / format_.weights_name).is_file():
+        if _file_in(path, format_.weights_name).is_file():
             return WeightFiles(format_, [path / format_.weights_name], None, {})
-        if (path / format_.index_name).is_file():
+        if _file_in(path, format_.index_name).is_file():
             return _shards(format_, path / format_.index_name)
     raise CheckpointError(_nothing_found(path, formats))
+
+
+def _file_in(folder: Path, name: str) -> Path:
+    """The path of a file in a folder, which must not be a link to another place."""
+    try:
+        return inside(folder, name)
+    except ValueError as error:
+        raise CheckpointError(str(error)) from error
 
 
 def _format_of(file: Path) -> Format:
@@ -157,10 +166,10 @@ def _nothing_found(directory: Path, formats: Sequence[Format]) -> str:
 
 def _shards(format_: Format, index: Path) -> WeightFiles:
     """The shards that an index names."""
-    weight_map = _read_index(index)
+    weight_map = read_index(index)
     tensor_in = {file: name for name, file in reversed(weight_map.items())}
     for file, name in tensor_in.items():
-        if not (index.parent / file).is_file():
+        if not _file_in(index.parent, file).is_file():
             raise CheckpointError(
                 f"{index.parent / file}: this shard is missing; {index.name} expects tensor {quote(name)} in it"
             )
@@ -169,7 +178,12 @@ def _shards(format_: Format, index: Path) -> WeightFiles:
     return WeightFiles(format_, [index.parent / file for file in sorted(tensor_in)], index, weight_map)
 
 
-def _read_index(path: Path) -> dict[str, str]:
+def read_index(path: Path) -> dict[str, str]:
+    """Which tensor lies in which file, as the index of shards says.
+
+    Raises:
+        CheckpointError: it is not an index, or names anything but plain files beside it.
+    """
     try:
         index = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:

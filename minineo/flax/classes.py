@@ -21,7 +21,7 @@ import numpy as np
 from array_api_compat import is_jax_array
 
 from minineo.arrays import Array, beside, converted
-from minineo.checkpoints.directory import FLAX_FORMATS
+from minineo.checkpoints.directory import FLAX_FORMATS, FORMATS
 from minineo.checkpoints.dtypes import floating_dtype
 from minineo.checkpoints.flax_names import flatten, flax_name, from_flax, to_flax, turned_shape, unflatten
 from minineo.checkpoints.save import FLAX, SAFETENSORS, save_state_dict
@@ -35,6 +35,7 @@ from minineo.flax.outputs import FlaxBaseModelOutputWithPast, FlaxCausalLMOutput
 from minineo.flax.randomness import masks_for, seed_of
 from minineo.json_file import write_text
 from minineo.layers.activations import activation
+from minineo.location import Part, resolve, split_hub_options
 from minineo.model.block import Params
 from minineo.model.initialise import initialise
 from minineo.model.inputs import check_params
@@ -129,7 +130,7 @@ class FlaxGPTNeoPreTrainedModel(Generic[Output]):
     @classmethod
     def from_pretrained(
         cls,
-        directory: str | os.PathLike[str],
+        name_or_path: str | os.PathLike[str],
         *,
         config: GPTNeoConfig | None = None,
         dtype: Any = "float32",
@@ -148,7 +149,11 @@ class FlaxGPTNeoPreTrainedModel(Generic[Output]):
             FileNotFoundError, CheckpointError: as `GPTNeoForCausalLM.from_pretrained` does.
         """
         flax_files = [name for format_ in FLAX_FORMATS for name in (format_.weights_name, format_.index_name)]
-        from_flax = not from_pt and any((Path(directory) / name).is_file() for name in flax_files)
+        hub, kwargs = split_hub_options(kwargs)
+        formats = FORMATS if from_pt else (*FLAX_FORMATS, *FORMATS)
+        parts: list[Part] = ["config", "weights"] if config is None else ["weights"]
+        directory = resolve(name_or_path, parts, formats=formats, **hub)
+        from_flax = not from_pt and any((directory / name).is_file() for name in flax_files)
         flat = cls.counterpart.from_pretrained(directory, config=config, seed=seed, from_flax=from_flax, **kwargs)
         model = cls(flat.config, seed=seed, dtype=dtype, _do_init=False)
         model.generation_config = flat.generation_config

@@ -13,6 +13,7 @@ from pathlib import Path
 from reprlib import repr as short_repr  # bounded in length and in depth
 from typing import Any
 
+from minineo.location import inside
 from minineo.tokenizer.added import FLAGS, AddedToken
 from minineo.tokenizer.batch import SIDES
 from minineo.tokenizer.utf8 import ERRORS
@@ -59,6 +60,8 @@ def read_directory(directory: str | os.PathLike[str]) -> tuple[dict[str, Any], d
         raise FileNotFoundError(
             f"{directory} is not a directory: give the one that holds tokenizer.json, or vocab.json and merges.txt"
         )
+    for name in NAMES:
+        inside(folder, name)  # none of them may be a link to another place
     if (folder / "tokenizer.json").is_file():
         found = read_tokenizer_json(folder / "tokenizer.json")
     elif (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():

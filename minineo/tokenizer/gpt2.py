@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from inspect import signature
 from typing import Any, Self
 
+from minineo.location import resolve, split_hub_options
 from minineo.tokenizer.added import AddedToken
 from minineo.tokenizer.batch import UNLIMITED, Layout, make_rows, pad_rows, resolve_lengths
 from minineo.tokenizer.codec import Codec
@@ -98,14 +99,20 @@ class GPT2Tokenizer(Codec):
     # -- files -----------------------------------------------------------------------------------------------------
 
     @classmethod
-    def from_pretrained(cls, directory: str | os.PathLike[str], **arguments: Any) -> Self:
-        """Read a tokenizer from a directory. Arguments of the class override what the files say."""
+    def from_pretrained(cls, name_or_path: str | os.PathLike[str], **arguments: Any) -> Self:
+        """Read a tokenizer from a directory, or of a model on the Hub.
+
+        `arguments` of the class override what the files say; `revision`, `token`, `cache_dir`, `local_files_only` and
+        `force_download` are for the Hub (`minineo.location.HubOptions`).
+        """
+        hub, arguments = split_hub_options(arguments)
+        directory = resolve(name_or_path, ["tokenizer"], **hub)
         settings, others = read_directory(directory)
         known = set(signature(cls.__init__).parameters) - {"self"}
         if unknown := sorted(set(arguments) - known):
             raise TypeError(f"unknown argument {', '.join(unknown)}; there are {', '.join(sorted(known))}")
         try:
-            tokenizer = cls(**{"name_or_path": str(directory), **settings, **arguments})
+            tokenizer = cls(**{"name_or_path": str(name_or_path), **settings, **arguments})
         except ValueError as error:
             raise ValueError(f"cannot make a tokenizer of {files_of(directory)}: {error}") from error
         tokenizer.init_kwargs = others

@@ -30,7 +30,9 @@ class FinetuningOptions:
     task: Annotated[str, "data", "classification, tokens, answers or language"] = ""
     train: Annotated[str, "data", "file of JSON lines with the examples to learn from"] = ""
     validation: Annotated[str | None, "data", "the same, held out, to measure the result on"] = None
-    model: Annotated[str | None, "data", "directory of the model to begin with (default: the bundled one)"] = None
+    model: Annotated[
+        str | None, "data", "directory or Hub name of the model to begin with (default: the bundled one)"
+    ] = None
     limit: Annotated[int | None, "data", "examples to use of each file, for a trial (default: all)"] = None
 
     epochs: Annotated[float, "learning", "passes over the training examples"] = 3.0
