@@ -10,6 +10,7 @@ from typing import Any
 from array_api_compat import array_namespace, is_writeable_array
 
 from minineo.arrays import Array
+from minineo.devices import device_name, library_name
 
 Arrays = dict[str, Array]
 
@@ -67,13 +68,16 @@ def check_names(what: str, received: Mapping[str, Any], of_what: str, expected: 
 
 
 def check_like(what: str, received: Array, of_what: str, expected: Array) -> None:
-    """Raise unless an array is of the same library, shape and dtype as another."""
-    libraries = [array_namespace(array).__name__.removeprefix("array_api_compat.") for array in (received, expected)]
+    """Raise unless an array is of the same library, shape and dtype as another, and on the same device."""
+    libraries = [library_name(array) for array in (received, expected)]
     if libraries[0] != libraries[1]:
         raise TypeError(
             f"{what}: received an array of {libraries[0]}, expected one of {libraries[1]}, as {of_what} is. Convert it "
             f"with {libraries[1]}.asarray(...)."
         )
+    devices = [device_name(array) for array in (received, expected)]
+    if devices[0] != devices[1]:
+        raise TypeError(f"{what}: received an array on {devices[0]}, expected one on {devices[1]}, where {of_what} is.")
     if received.shape != expected.shape or received.dtype != expected.dtype:
         raise ValueError(
             f"{what}: received shape {received.shape} and {received.dtype}, expected {expected.shape} and "
