@@ -167,6 +167,7 @@ def test_a_planted_mistake_is_seen(right: str, wrong: str, tmp_path: Path, monke
 
 
 def _everything() -> None:
+    test_layer_norm_and_gelu.hypothesis.inner_test(rows=2, D=100, seed=1)
     test_the_logits_of_every_step()
     test_the_transformer({})
     test_greedy_decoding(7, "glg", {})

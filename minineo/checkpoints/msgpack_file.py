@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
-from array_api_compat import is_cupy_array
 
 from minineo.arrays import Array
 from minineo.checkpoints import msgpack_format as msgpack
@@ -27,6 +26,7 @@ from minineo.checkpoints.errors import CheckpointError, quote, some_of
 from minineo.checkpoints.header import MAX_DIMENSIONS, TensorInfo
 from minineo.checkpoints.msgpack_format import Reader
 from minineo.checkpoints.safetensors_file import regular_file
+from minineo.devices import to_device
 
 ARRAY, NUMBER = 1, 3  # Flax's ext types; 2 is a complex number of Python's, which no model holds
 CHUNKED = "__msgpack_chunked_array__"
@@ -264,7 +264,7 @@ def _pieces(flat: np.ndarray) -> Iterator[np.ndarray]:
 
 def _writable(value: Any, name: str) -> tuple[np.ndarray, str]:
     """An array in main memory, contiguous and little-endian, and Flax's name of its dtype."""
-    array = np.asarray(value.get() if is_cupy_array(value) else value, order="C")
+    array = np.asarray(to_device(value, "cpu"), order="C")
     dtype = "bfloat16" if array.dtype == BFLOAT16 else array.dtype.name
     if dtype not in DTYPES:
         expected = some_of(DTYPES, len(DTYPES))

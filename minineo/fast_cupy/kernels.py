@@ -30,10 +30,17 @@ def module(dtype: str) -> Any:
     return cupy.RawModule(code=SOURCE.read_text(encoding="utf-8"), options=options)
 
 
-def launch(name: str, dtype: Any, blocks: int, *arguments: Any, shared_floats: int = 0, threads: int = THREADS) -> None:
+def launch(
+    name: str,
+    dtype: Any,
+    blocks: int,
+    *arguments: Any,
+    shared_floats: int = 0,
+    threads: int | None = None,
+) -> None:
     """Start a kernel; ints are passed as C's int, floats as its float, None as a null pointer, arrays as pointers."""
     kernel = module(np.dtype(dtype).name).get_function(name)
-    kernel((blocks,), (threads,), tuple(map(_as_c, arguments)), shared_mem=4 * shared_floats)
+    kernel((blocks,), (threads or THREADS,), tuple(map(_as_c, arguments)), shared_mem=4 * shared_floats)
 
 
 def _as_c(argument: Any) -> Any:
