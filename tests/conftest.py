@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import json
+from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -12,6 +15,20 @@ from minineo.model.heads import REFERENCE
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--no-skips", action="store_true", help="a skipped test counts as a failure (used in CI)")
+    parser.addoption("--list-skipped", metavar="FILE", help="write the names of skipped tests to FILE (used in CI)")
+    parser.addoption("--only-listed", metavar="FILE", help="run only the tests whose names FILE lists (used in CI)")
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    if file := config.getoption("--list-skipped"):
+        skipped = {report.nodeid for report in terminalreporter.stats.get("skipped", [])}
+        Path(file).write_text(json.dumps(sorted(skipped)), encoding="utf-8")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if file := config.getoption("--only-listed"):
+        listed = set(json.loads(Path(file).read_text(encoding="utf-8")))
+        items[:] = [item for item in items if item.nodeid in listed]
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -21,6 +21,8 @@ from minineo.classes import GPTNeoForCausalLM
 from minineo.interpret.attention_view import AttentionView
 from minineo.tap import Recorder
 
+pytestmark = pytest.mark.browser
+
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 TEXT = "The king said to the queen that the king was old.\nThe queen said to the king that she was wise."
 
