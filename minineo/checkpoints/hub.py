@@ -97,6 +97,7 @@ def download(
 
 def _library(name: str) -> Any:
     try:
+        importlib.import_module("huggingface_hub.constants")  # which huggingface_hub does not import by itself
         return importlib.import_module("huggingface_hub")
     except ImportError as error:
         raise ImportError(

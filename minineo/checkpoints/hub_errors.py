@@ -28,9 +28,9 @@ def explaining(name: str, revision: str | None, file: str | None = None) -> Iter
 
 
 def _explained(error: BaseException, name: str, revision: str | None, file: str | None) -> OSError:
-    library = importlib.import_module("huggingface_hub")
     errors = importlib.import_module("huggingface_hub.errors")
-    page = f"{library.constants.ENDPOINT}/{name}"
+    endpoint: str = importlib.import_module("huggingface_hub.constants").ENDPOINT
+    page = f"{endpoint}/{name}"
     if isinstance(error, errors.LocalEntryNotFoundError) and error.__cause__ is not None:
         return _explained(error.__cause__, name, revision, file)  # what kept it from asking the Hub
     if isinstance(error, errors.GatedRepoError):
@@ -58,7 +58,7 @@ def _explained(error: BaseException, name: str, revision: str | None, file: str 
     if "Consistency check failed" in message:
         return OSError(f"{name}: {file} arrived cut short or too long. Try again.")
     return UnreachableError(
-        f"{name}: no such directory, and {library.constants.ENDPOINT} cannot be reached ({type(error).__name__}: "
+        f"{name}: no such directory, and {endpoint} cannot be reached ({type(error).__name__}: "
         f"{message}). Check the network, and HF_ENDPOINT and the proxy if they are set."
     )
 
