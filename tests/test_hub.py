@@ -57,6 +57,8 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[HubServer]:
         monkeypatch.setattr(constants, "ENDPOINT", server.endpoint)
         template = f"{server.endpoint}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
         monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        older = require("huggingface_hub.file_download")  # which until 0.3x had the template under a name of its own
+        monkeypatch.setattr(older, "HUGGINGFACE_CO_URL_TEMPLATE", template, raising=False)
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
         monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
@@ -230,7 +232,11 @@ def test_an_interrupted_transfer_goes_on(hub: HubServer, files: dict[str, bytes]
     monkeypatch.setattr(require("huggingface_hub.constants"), "DOWNLOAD_CHUNK_SIZE", 1000)
     hub.add(NAME, files)
     hub.cut["model.safetensors"] = 5000
-    assert_same(GPTNeoForCausalLM.from_pretrained(NAME), model)
+    try:
+        loaded = GPTNeoForCausalLM.from_pretrained(NAME)
+    except ConnectionError:  # huggingface_hub 0.x and 1.0 give up, and go on when they are asked again
+        loaded = GPTNeoForCausalLM.from_pretrained(NAME)
+    assert_same(loaded, model)
     assert hub.ranges == ["bytes=5000-"]
 
 

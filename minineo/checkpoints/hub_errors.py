@@ -57,9 +57,10 @@ def _explained(error: BaseException, name: str, revision: str | None, file: str 
         return OSError(f"{name}: {file or 'the cache'}: {error}")  # a full disk, a folder that may not be written to
     if "Consistency check failed" in message:
         return OSError(f"{name}: {file} arrived cut short or too long. Try again.")
+    what = f"the transfer of {file} failed" if file else f"no such directory, and {endpoint} cannot be reached"
     return UnreachableError(
-        f"{name}: no such directory, and {endpoint} cannot be reached ({type(error).__name__}: "
-        f"{message}). Check the network, and HF_ENDPOINT and the proxy if they are set."
+        f"{name}: {what} ({type(error).__name__}: {message}). Check the network, and HF_ENDPOINT and the proxy if they "
+        "are set, and try again."
     )
 
 
