@@ -76,6 +76,7 @@ def test_the_image_of_a_pattern_is_the_pattern(T: int, S: int, window: int | Non
     np.testing.assert_array_equal(np.ma.getdata(drawn), pattern)
     np.testing.assert_array_equal(np.ma.getmaskarray(drawn), ~visible(T, S, window, like=pattern))
     assert tuple(image.get_extent()) == (-0.5, S - 0.5, T - 0.5, -0.5)
+    np.testing.assert_allclose(image.norm(pattern.max() / 4), 0.5, rtol=1e-5)  # the root: little is seen beside much
 
 
 @settings(deadline=None)
@@ -122,7 +123,7 @@ def test_values_are_written_into_small_patterns_only() -> None:
     assert not draw.attention_pattern(a_pattern(30, 30)).texts
 
 
-@pytest.mark.parametrize("count", [1, 12, 200])
+@pytest.mark.parametrize("count", [12, 200])
 def test_labels_are_legible_however_many_there_are(count: int) -> None:
     names = [f" token{i % 7}" for i in range(count)]
     ax = draw.attention_pattern(a_pattern(count, count), names)
@@ -135,15 +136,18 @@ def test_labels_are_legible_however_many_there_are(count: int) -> None:
         assert not overlap(axis)
 
 
-@pytest.mark.parametrize("count", [3, 60])
+@pytest.mark.parametrize("count", [1, 30])
 @pytest.mark.parametrize("what", ["pattern", "grid", "heat map", "bars"])
 def test_nothing_is_clipped(what: str, count: int) -> None:
     names = [" somewhat longer token"] * count
-    numbers = np.random.default_rng(0).standard_normal((7, count))
+    rows = 1 if count == 1 else 7
+    numbers = np.random.default_rng(0).standard_normal((rows, count))
+    long = "A title that says what there is to be seen"
+    unit = "what is measured, and in which unit"
     ax = {
         "pattern": lambda: draw.attention_pattern(a_pattern(count, count, 2), names, 2, title="Title"),
         "grid": lambda: draw.attention_grid([np.broadcast_to(a_pattern(count, count), (1, 4, count, count))] * 2),
-        "heat map": lambda: draw.heat_map(numbers, tokens=names, xlabel="x", ylabel="y", label="unit", title="Title"),
+        "heat map": lambda: draw.heat_map(numbers, tokens=names, xlabel="x", ylabel="y", label=unit, title=long),
         "bars": lambda: draw.bars(numbers[0], names, xlabel="x", title="Title"),
     }[what]()
     ax.figure.draw_without_rendering()
@@ -248,7 +252,13 @@ def test_attention_in_one_line(bundled: Any) -> None:
     ax = draw.attention(model, tokenizer, text, layer=3, head=2)
     np.testing.assert_array_equal(np.ma.getdata(ax.images[0].get_array()), output.attentions[3][0, 2])
     assert ax.get_title("left") == "Layer 3 (local, window 64), head 2"
-    assert "".join(label.get_text() for label in ax.get_xticklabels()).startswith("Once·upon·a·time")
+    texts = [label.get_text() for label in ax.get_xticklabels()]
+    assert "".join(texts).startswith("Once·upon·a·time")
+    of_ids = draw.attention(model, tokenizer, ids, layer=3, head=2)
+    assert [label.get_text() for label in of_ids.get_xticklabels()] == texts
+    bare = draw.attention(model, None, ids[0].tolist(), layer=3, head=2)
+    np.testing.assert_array_equal(np.ma.getdata(bare.images[0].get_array()), output.attentions[3][0, 2])
+    assert bare.get_xticklabels()[1].get_text() == "1"
 
 
 def test_attention_says_what_it_cannot_draw(bundled: Any) -> None:
@@ -380,7 +390,7 @@ def test_an_svg_holds_no_script_and_asks_for_nothing() -> None:
 
 @pytest.mark.parametrize("kind", ["png", "svg"])
 def test_a_picture_is_written_the_same_each_time(kind: str) -> None:
-    first, second = (written(draw.attention_pattern(a_pattern(6, 6, 2), window=2).figure, kind) for _ in range(2))
+    first, second = (written(draw.attention_pattern(a_pattern(4, 4, 2), window=2).figure, kind) for _ in range(2))
     assert first == second
 
 
@@ -424,11 +434,11 @@ def test_the_middle_of_the_diverging_map_is_zero() -> None:
     assert min(style.DIVERGING(0.5)[:3]) > 0.94
 
 
-@pytest.mark.parametrize("least", range(1, 130))
-def test_steps_between_labels_are_round(least: int) -> None:
-    step = style.every(least)
-    assert least <= step < 2.5 * least + 1
-    assert str(step).rstrip("0") in ("1", "2", "5")
+def test_steps_between_labels_are_round() -> None:
+    for least in range(1, 130):
+        step = style.every(least)
+        assert least <= step < 2.5 * least + 1
+        assert str(step).rstrip("0") in ("1", "2", "5")
 
 
 @pytest.mark.parametrize(

@@ -111,6 +111,15 @@ def test_what_the_tokenizer_returns_is_said_to_hold_the_tokens():
         interpret.logit_lens(model, tokenizer("Once"))
 
 
+@pytest.mark.parametrize(
+    ("function", "arguments"),
+    [("induction_scores", ()), ("previous_token_scores", ([1, 2],)), ("qk_circuit", (0, 0)), ("surprisal", ([1, 2],))],
+)
+def test_what_load_returns_is_said_to_be_no_model(function, arguments):
+    with pytest.raises(TypeError, match="model: received a tuple, expected a"):
+        getattr(interpret, function)((tiny(GPTNeoForCausalLM), None), *arguments)
+
+
 def test_importing_is_cheap():
     """The package imports neither its analyses nor matplotlib until they are used."""
     late = "{'matplotlib', 'tqdm', 'minineo.interpret.lens'}"

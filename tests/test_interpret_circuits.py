@@ -92,6 +92,8 @@ def test_wrong_arguments():
             circuit(model, 0, 0, [1, 19])
         with pytest.raises(ValueError, match=r"tokens: received 'some'"):
             circuit(model, 0, 0, "some")
+        with pytest.raises(TypeError, match="tokens: received 3, expected a list of token ids"):
+            circuit(model, 0, 0, 3)
     with pytest.raises(TypeError, match="received a GPTNeoModel"):
         interpret.ov_circuit(tiny(GPTNeoModel), 0, 0)
     assert interpret.qk_circuit(tiny(GPTNeoModel), 0, 0).matrix.shape == (12, 12)

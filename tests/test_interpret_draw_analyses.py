@@ -128,6 +128,8 @@ def test_attention_distance(draw, model):
     assert points == pytest.approx(found.distances.reshape(-1).tolist())
     edges = [line.get_xdata()[0] for line in ax.lines if len(set(line.get_xdata())) == 1 and line.get_marker() != "o"]
     assert edges == [2]  # of the local layer alone
+    brief = draw.attention_distance(interpret.attention_distance(model, IDS[:3]))  # the window hides nothing
+    assert not [line for line in brief.lines if line.get_xdata()[0] == 2 == line.get_xdata()[-1]]
     assert labels(ax, "y") == ["layer 0, global", "layer 1, local 3"]
 
 

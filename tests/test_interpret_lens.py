@@ -59,6 +59,7 @@ def test_shapes_and_dtypes():
     assert found.next_probabilities.shape == found.next_ranks.shape == (3, 2)
     assert found.top_probabilities.dtype == np.float32
     assert interpret.logit_lens(model, [3]).next_ranks.shape == (3, 0)
+    assert interpret.logit_lens(model, [3], top=np.int64(2)).top_tokens.shape == (3, 1, 2)
 
 
 def test_wrong_arguments():
@@ -70,6 +71,8 @@ def test_wrong_arguments():
         interpret.logit_lens(model, tokens(2, 3))
     with pytest.raises(ValueError, match="at least one token"):
         interpret.logit_lens(model, [])
+    with pytest.raises(ValueError, match="input_ids: received lists of different lengths"):
+        interpret.logit_lens(model, [[1, 2], [3]])
     with pytest.raises(ValueError, match="max_position_embeddings"):
         interpret.logit_lens(model, tokens(1, 25))
     with pytest.raises(TypeError, match="received a GPTNeoModel, expected a GPTNeoForCausalLM"):

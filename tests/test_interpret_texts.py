@@ -46,7 +46,8 @@ def test_padding_changes_no_distance(side):
     alone, found = interpret.attention_distance(model, ids), interpret.attention_distance(model, padded, mask)
     np.testing.assert_allclose(found.distances, alone.distances, rtol=1e-10)
     np.testing.assert_allclose(found.longest, alone.longest)
-    np.testing.assert_allclose(interpret.attention_distance(model, padded[0], mask[0]).distances, found.distances)
+    for one_text in ((padded[0], mask[0]), (padded[0].tolist(), mask[0].tolist()), (padded, mask.tolist())):
+        np.testing.assert_allclose(interpret.attention_distance(model, *one_text).distances, found.distances)
 
 
 def test_a_previous_token_head_looks_back_by_one():
@@ -62,8 +63,8 @@ def test_wrong_masks():
         interpret.attention_distance(model, [1, 2, 3], np.ones((1, 2)))
     with pytest.raises(ValueError, match="all is padding"):
         interpret.attention_distance(model, [1, 2, 3], np.zeros((1, 3), np.int64))
-    with pytest.raises(TypeError, match="attention_mask: received a list"):
-        interpret.attention_distance(model, [1, 2, 3], [1, 1, 1])
+    with pytest.raises(TypeError, match="attention_mask: received a str"):
+        interpret.attention_distance(model, [1, 2, 3], "111")
 
 
 # Surprisal ------------------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ Dimensions: D hidden size, d head size, V vocabulary, N chosen tokens.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,7 @@ from minineo.interpret.inputs import (
     Model,
     check_index,
     check_language_model,
+    check_model,
     check_token,
     parameter,
     to_numpy,
@@ -108,6 +109,7 @@ def ov_circuit(model: GPTNeoForCausalLM, layer: int, head: int, tokens: Sequence
 
 def head_weights(model: Model, layer: int, head: int) -> tuple[Array, Array, Array, Array]:
     """The head's own part of q_proj, k_proj and v_proj, rows (d, D), and of out_proj, columns (D, d)."""
+    check_model(model)
     layer = check_index("layer", layer, model.config.num_layers)
     head = check_index("head", head, model.config.num_heads)
     d = model.config.head_size
@@ -125,6 +127,8 @@ def chosen_tokens(model: Model, tokens: Sequence[int] | str | None) -> np.ndarra
         if tokens != "all":
             raise ValueError(f'tokens: received {tokens!r}, expected a list of token ids, or "all".')
         return np.arange(model.config.vocab_size)
+    if not isinstance(tokens, Iterable):
+        raise TypeError(f'tokens: received {tokens!r}, expected a list of token ids, or "all".')
     return np.array([check_token("tokens", token, model) for token in tokens], np.int64)
 
 

@@ -15,7 +15,7 @@ from array_api_compat import is_array_api_obj
 
 from minineo.arrays import Array
 from minineo.generation.prompt import positions
-from minineo.interpret.inputs import Model, intermediates, to_numpy, token_ids
+from minineo.interpret.inputs import Model, from_lists, intermediates, to_numpy, token_ids
 from minineo.model.inputs import check_library, check_mask
 
 
@@ -35,8 +35,8 @@ class AttentionDistance(NamedTuple):
 def attention_distance(model: Model, input_ids: Any, attention_mask: Any = None) -> AttentionDistance:
     """The mean distance from query to key for each head, weighted by its attention.
 
-    input_ids (T,), (B, T) or a list; attention_mask (B, T), 0 at padding, which neither looks nor is looked at: a text
-    is as far from start to end with padding as without.
+    input_ids (T,), (B, T) or a list; attention_mask the same, 0 at padding, which neither looks nor is looked at: a
+    text is as far from start to end with padding as without.
 
     Raises:
         ValueError, TypeError: tokens are out of range, or the mask has another shape or nothing but padding.
@@ -46,6 +46,7 @@ def attention_distance(model: Model, input_ids: Any, attention_mask: Any = None)
     inputs: dict[str, Any] = {}
     real = np.ones((B, T), bool)
     if attention_mask is not None:
+        attention_mask = from_lists("attention_mask", attention_mask, ids)
         if is_array_api_obj(attention_mask) and attention_mask.ndim == 1:
             attention_mask = attention_mask[None, :]
         check_library("attention_mask", attention_mask, ids)

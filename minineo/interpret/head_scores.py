@@ -8,12 +8,13 @@ Dimensions: L layers, H heads, B batch, T positions.
 
 from __future__ import annotations
 
+from numbers import Integral
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from minineo.arrays import Array
-from minineo.interpret.inputs import Model, intermediates, to_numpy, token_ids
+from minineo.interpret.inputs import Model, check_model, intermediates, to_numpy, token_ids
 
 MEASURES = ("mean", "mul", "abs")
 RANDOM_TEXTS = 4
@@ -82,10 +83,11 @@ def random_repeated_tokens(
     Raises:
         ValueError: there are not so many tokens, or not so many positions.
     """
+    check_model(model)
     V, longest = model.config.vocab_size, model.config.max_position_embeddings
     counts = {"repeats": (repeats, 2), "texts": (texts, 1)} | ({} if length is None else {"length": (length, 2)})
     for name, (count, least) in counts.items():
-        if isinstance(count, bool) or not isinstance(count, int) or count < least:
+        if isinstance(count, bool) or not isinstance(count, int | Integral) or count < least:
             raise ValueError(f"{name}: received {count!r}, expected an int from {least}.")
     most = min(V, longest // repeats)
     length = min(RANDOM_LENGTH, most) if length is None else length

@@ -7,7 +7,7 @@ Dimensions: B batch, T positions, D hidden size, V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from numbers import Integral
 from typing import Any
 
@@ -19,6 +19,7 @@ from minineo.classes import GPTNeoForCausalLM
 from minineo.devices import to_device
 from minineo.model.inputs import check_ids, check_inputs, check_library
 from minineo.pretrained import GPTNeoPreTrainedModel
+from minineo.tokenizer import GPT2Tokenizer
 
 Model = GPTNeoPreTrainedModel[Any]
 
@@ -39,9 +40,9 @@ def known_tokens(model: Model, input_ids: Any, name: str = "input_ids") -> Array
 
     Lists become arrays of the model's own library; an array of another one is a TypeError, as in a call of the model.
     """
+    check_model(model)
     weight = model.params[f"{model.prefix}wte.weight"]
-    if isinstance(input_ids, list | tuple):
-        input_ids = beside(np.array(input_ids, None if len(input_ids) else np.int64), weight)
+    input_ids = from_lists(name, input_ids, weight)
     if not is_array_api_obj(input_ids):
         raise TypeError(
             f"{name}: received a {type(input_ids).__name__}, expected token ids: an array (T,) or (1, T) of integers, "
@@ -50,6 +51,43 @@ def known_tokens(model: Model, input_ids: Any, name: str = "input_ids") -> Array
     check_library(name, input_ids, weight)
     check_ids(name, input_ids, model.config.vocab_size, "vocab_size")
     return input_ids[None, :] if input_ids.ndim == 1 else input_ids
+
+
+def from_lists(name: str, values: Any, like: Array) -> Any:
+    """Integers in lists as an array of the library of `like`, on its device; anything else as it is."""
+    if not isinstance(values, list | tuple):
+        return values
+    try:
+        return beside(np.array(values, None if len(values) else np.int64), like)
+    except ValueError as error:
+        raise ValueError(
+            f"{name}: received lists of different lengths, expected as many numbers in each. Pass one text at a time."
+        ) from error
+
+
+def text_tokens(
+    model: Model, tokenizer: GPT2Tokenizer | None, text: str | Sequence[int] | Array, name: str = "text"
+) -> Array:
+    """The tokens of a str, or those that stand in its place, as the model takes them: (1, T).
+
+    Raises:
+        ValueError, TypeError: no tokens, more than the model has positions, or a str without a tokenizer.
+    """
+    check_model(model)
+    if not isinstance(text, str):
+        return one_text(model, text, name)
+    if tokenizer is None:
+        raise TypeError(f"tokenizer: received None beside a str, expected a tokenizer. Or pass token ids as {name}.")
+    ids: list[int] = tokenizer.encode(text)
+    if not ids:
+        raise ValueError(f"{name}: received no tokens, expected at least one. Pass some text.")
+    longest = model.config.max_position_embeddings
+    if len(ids) > longest:
+        raise ValueError(
+            f"{name}: received {len(ids)} tokens, but the model has {longest} positions. Pass a shorter text, or a "
+            f"part of its tokens: tokenizer.encode(text)[:{longest}]."
+        )
+    return one_text(model, ids, name)
 
 
 def check_one_text(ids: Array, name: str = "input_ids", at_least: int = 1) -> None:
@@ -68,6 +106,12 @@ def one_text(model: Model, input_ids: Any, name: str = "input_ids") -> Array:
     ids = token_ids(model, input_ids, name)
     check_one_text(ids, name)
     return ids
+
+
+def check_model(model: Any) -> None:
+    """Raise TypeError for what is no model: often the pair of model and tokenizer."""
+    if not isinstance(model, GPTNeoPreTrainedModel):
+        raise TypeError(f"model: received a {type(model).__name__}, expected a model such as minineo.load()[0].")
 
 
 def check_language_model(model: Any) -> None:

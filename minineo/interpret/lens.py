@@ -9,6 +9,7 @@ Dimensions: S stages, T positions, K guesses, D hidden size, V vocabulary.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -50,7 +51,7 @@ def logit_lens(model: GPTNeoForCausalLM, input_ids: Any, top: int = 5, after_att
     check_language_model(model)
     ids = one_text(model, input_ids)
     V = model.config.vocab_size
-    if isinstance(top, bool) or not isinstance(top, int) or not 1 <= top <= V:
+    if isinstance(top, bool) or not isinstance(top, int | Integral) or not 1 <= top <= V:
         raise ValueError(f"top: received {top!r}, expected an int in 1 ... {V}, the size of the vocabulary.")
     parts = ("resid_mid", "resid_post") if after_attention else ("resid_post",)
     stages = ("embed", *(f"h.{i}.{part}" for i in range(model.config.num_layers) for part in parts))

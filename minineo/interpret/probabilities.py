@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -84,7 +85,7 @@ def _losses(
     longest = model.config.max_position_embeddings
     stride = max(1, longest // 2) if stride is None else stride
     # windows that did not overlap would leave the first token of each without anything before it
-    if isinstance(stride, bool) or not isinstance(stride, int) or not 1 <= stride < longest:
+    if isinstance(stride, bool) or not isinstance(stride, int | Integral) or not 1 <= stride < longest:
         raise ValueError(
             f"stride: received {stride!r}, expected an int from 1 to {longest - 1}: less than the context."
         )

@@ -8,15 +8,15 @@ from __future__ import annotations
 import html
 import os
 from collections.abc import Sequence
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
 from minineo.arrays import Array
-from minineo.config import GPTNeoConfig
 from minineo.interpret.attention_view import encoding
 from minineo.interpret.attention_view.document import document
 from minineo.interpret.attention_view.tokens import label, visible_tokens
-from minineo.interpret.inputs import check_index, intermediates, one_text, to_numpy
+from minineo.interpret.inputs import check_index, intermediates, text_tokens, to_numpy
 from minineo.json_file import write_text
 from minineo.pretrained import GPTNeoPreTrainedModel
 from minineo.progress import with_progress
@@ -68,10 +68,8 @@ def attention_view(
         ValueError: the text has no tokens, or more than the model has positions; there is no such layer or head.
         TypeError: the model is none of this package's, or there is a str but no tokenizer.
     """
-    if not isinstance(model, GPTNeoPreTrainedModel):
-        raise TypeError(f"model: received a {type(model).__name__}, expected a model such as minineo.load()[0].")
+    input_ids = text_tokens(model, tokenizer, text)
     config = model.config
-    input_ids = one_text(model, _encoded(text, tokenizer, config) if isinstance(text, str) else text, "text")
     layer, head = check_index("layer", layer, config.num_layers), check_index("head", head, config.num_heads)
     ids = [int(index) for index in to_numpy(input_ids)[0]]
     windows = [config.window(i) for i in range(config.num_layers)]
@@ -133,22 +131,6 @@ def _kept(keep: int | None, T: int, windows: list[int | None], heads: int) -> in
     if keep is None:
         weights = heads * sum(encoding.visible_entries(T, window) for window in windows)
         return None if weights <= encoding.DENSE_LIMIT else encoding.KEEP
-    if isinstance(keep, bool) or not isinstance(keep, int) or not 1 <= keep <= 255:
+    if isinstance(keep, bool) or not isinstance(keep, int | Integral) or not 1 <= keep <= 255:
         raise ValueError(f"keep: received {keep!r}, expected an int from 1 to 255, or None.")
-    return keep
-
-
-def _encoded(text: str, tokenizer: GPT2Tokenizer | None, config: GPTNeoConfig) -> list[int]:
-    """Token ids of a text that the model has positions for."""
-    if tokenizer is None:
-        raise TypeError("tokenizer: received None beside a str, expected a tokenizer. Or pass token ids as text.")
-    ids: list[int] = tokenizer.encode(text)
-    if not ids:
-        raise ValueError("text: received no tokens, expected at least one. Pass some text.")
-    longest = config.max_position_embeddings
-    if len(ids) > longest:
-        raise ValueError(
-            f"text: received {len(ids)} tokens, but the model has {longest} positions. Pass a shorter text, or a part "
-            f"of its tokens: tokenizer.encode(text)[:{longest}]."
-        )
-    return ids
+    return int(keep)

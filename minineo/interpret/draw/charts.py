@@ -11,10 +11,12 @@ from matplotlib.image import AxesImage
 
 from minineo.arrays import Array
 from minineo.interpret.draw import style
-from minineo.interpret.draw.labels import Token, fit, literal, token_label
+from minineo.interpret.draw.labels import Token, fit, literal, text_width, token_label
 
 MOST_NUMBERS = 12  # rows or columns of a matrix in which each number is written, too
 MINUS = "−"
+BESIDE_TITLE = 1.3  # inches for the labels of rows, which a title stands to the right of
+BESIDE_LABEL = 0.9  # inches above and below that of a colour bar, which has its middle
 TALL = 0.19  # inches for a bar with a label
 
 
@@ -50,7 +52,9 @@ def heat_map(
             raise ValueError(f"{what}: received {len(names)} for values of shape {values.shape}, expected {expected}.")
     if cells is not None and [len(row) for row in cells] != [C] * R:
         raise ValueError(f"cells: expected {R} rows of {C} tokens each, as many as the values have.")
-    ax = style.axes(ax, (min(11.0, 2.4 + (0.75 if cells else 0.42) * C), min(8.0, 1.6 + 0.32 * R)))
+    width = max(2.4 + (0.75 if cells else 0.42) * C, BESIDE_TITLE + text_width(title, style.TITLE_TYPE) / 72.0)
+    height = max(1.6 + 0.32 * R, BESIDE_LABEL + text_width(label, style.LARGEST_TYPE) / 72.0)
+    ax = style.axes(ax, (min(11.0, width), min(8.0, height)))
     low, high = style.limits(values, diverging) if limits is None else limits
     colours = (style.DIVERGING if diverging else style.SEQUENTIAL).with_extremes(bad=style.HIDDEN)
     image = ax.imshow(values, cmap=colours, vmin=low, vmax=high, aspect="auto", interpolation="nearest")

@@ -75,12 +75,12 @@ def _circuit(
 
 
 def attention_distance(found: AttentionDistance, *, ax: Axes | None = None) -> Axes:
-    """Draw how far back each head looks, a number for each head, and where its layer's window ends."""
+    """Draw how far back each head looks, a number for each head, and where its layer's window ends, if it hides any."""
     L, H = found.distances.shape
     ax = style.axes(ax, (7.0, 1.2 + L * max(0.4, 0.13 * H)))
     for i, (distances, window, longest) in enumerate(zip(found.distances, found.windows, found.longest, strict=True)):
         ax.plot([0.0, longest], [i, i], color=style.HIDDEN, linewidth=7.0, solid_capstyle="butt", zorder=1)
-        if window is not None:
+        if window is not None and 2.0 * longest > window - 1.0:  # only then does it hide something
             ax.plot([window - 1] * 2, [i - 0.4, i + 0.4], color=style.EDGE, linewidth=2.0, zorder=2)
         # heads that look equally far would hide each other: they stand below one another
         lanes = np.linspace(-0.35, 0.35, H) if H > 1 else np.zeros(1)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import Normalize, PowerNorm
+from matplotlib.colors import PowerNorm
 from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Polygon
@@ -23,7 +23,7 @@ from minineo.config import GPTNeoConfig
 from minineo.interpret.draw import style
 from minineo.interpret.draw.charts import MOST_NUMBERS, matrix, numbers, write_cells
 from minineo.interpret.draw.labels import Token, text_width, token_bytes, token_labels
-from minineo.interpret.inputs import Model, check_index, intermediates, one_text
+from minineo.interpret.inputs import Model, check_index, intermediates, text_tokens, to_numpy
 from minineo.layers.attention import visible
 
 if TYPE_CHECKING:
@@ -37,8 +37,8 @@ FINEST = 256  # rows and columns of a thumbnail
 
 def attention(
     model: Model,
-    tokenizer: GPT2Tokenizer,
-    text: str,
+    tokenizer: GPT2Tokenizer | None,
+    text: str | Sequence[int] | Array,
     layer: int | None = None,
     head: int | None = None,
     *,
@@ -46,22 +46,25 @@ def attention(
 ) -> Axes:
     """Run a model over a text and draw its attention: one head, all heads of a layer, or all heads of all layers.
 
+    `text` is a str or token ids, (T,) or (1, T); without a `tokenizer` positions stand on the axes.
+
     Raises:
         ValueError: there is no such layer or head, a head is given without its layer, or the text has no token or more
             than the model has positions for.
+        TypeError: the model is none of this package's, or there is a str but no tokenizer.
     """
+    input_ids = text_tokens(model, tokenizer, text)
     config = model.config
     if layer is None and head is not None:
         raise ValueError(f"layer: received None with head {head!r}. Say which layer's head to draw, or leave out both.")
     layers = range(config.num_layers) if layer is None else [check_index("layer", layer, config.num_layers)]
-    input_ids = one_text(model, tokenizer.encode(text), "text")
     patterns = intermediates(model, input_ids, [f"h.{i}.attn.pattern" for i in layers])
     if layer is None or head is None:
         return attention_grid(patterns, config, title=f"Attention, {input_ids.shape[1]} tokens", ax=ax)
     head = check_index("head", head, config.num_heads)
     return attention_pattern(
         patterns[f"h.{layer}.attn.pattern"][0, head],
-        token_bytes(tokenizer, tokenizer.encode(text)),
+        None if tokenizer is None else token_bytes(tokenizer, to_numpy(input_ids)[0]),
         config.window(layer),
         title=f"Layer {layer} ({kind(config.window(layer))}), head {head}",
         ax=ax,
@@ -79,7 +82,8 @@ def attention_pattern(
     """Draw the attention pattern (T, S) of one head: a row for each query, a column for each key.
 
     `tokens` (S) name the keys, and their last T the queries; without them, positions do. `window` is the layer's,
-    `model.config.window(layer)`: None in a global layer, in a local one the edge is drawn and what it hides hatched.
+    `model.config.window(layer)`: None in a global layer, in a local one the edge is drawn and what it hides hatched. As
+    in the grid, the colour is that of the root of the attention.
 
     Raises:
         ValueError: the pattern is no matrix, gives weight to what the mask hides, or has not as many keys as tokens.
@@ -93,11 +97,11 @@ def attention_pattern(
     ax = style.axes(ax, _size(T, S, token_labels(keys)), "compressed")
     colours = style.SEQUENTIAL.with_extremes(bad=AHEAD)
     shown = np.ma.array(pattern, mask=~seen)
-    image = ax.imshow(shown, colours, Normalize(*style.limits(pattern, diverging=False)), interpolation="nearest")
+    image = ax.imshow(shown, colours, PowerNorm(0.5, *style.limits(pattern, diverging=False)), interpolation="nearest")
     style.label_tokens(ax, "x", keys)
     style.label_tokens(ax, "y", keys[S - T :])
     style.axis_names(ax, "key: attended to", "query: attends")
-    style.colour_bar(ax, image, "attention")
+    style.colour_bar(ax, image, "attention (root scale)")
     if max(T, S) <= MOST_NUMBERS:
         texts = np.where(seen, np.reshape(numbers(pattern.ravel()), pattern.shape), "")
         write_cells(ax, image, pattern, texts)
@@ -277,4 +281,4 @@ def _legend(ax: Axes, T: int, S: int, window: int | None, titled: bool, below: b
     )
     if titled and not below:
         rows = len(entries) if narrow else 1
-        ax.set_title(ax.get_title("left"), loc="left", fontsize=10, pad=8.0 + 12.0 * rows)
+        ax.set_title(ax.get_title("left"), loc="left", fontsize=style.TITLE_TYPE, pad=8.0 + 12.0 * rows)

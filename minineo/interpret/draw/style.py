@@ -32,7 +32,7 @@ Layout = Literal["constrained", "compressed"] | None
 MUTED = "#5b5b5b"  # of what explains and is not itself data
 HIDDEN = "#d9d9d9"  # of what a mask hides
 EDGE = "#e8590c"  # of the edge of a window: stands out from viridis and from grey
-LARGEST_TYPE, SMALLEST_TYPE = 9.0, 6.0  # points
+LARGEST_TYPE, SMALLEST_TYPE, TITLE_TYPE = 9.0, 6.0, 10.0  # points
 BESIDE = 1.25  # lines of type this many times their size apart do not touch
 FINE = 150  # dots per inch of a file, unless the caller says otherwise
 STEPS = (1, 2, 5)  # of every how many tokens one has a label: these, and ten times these, ...
@@ -180,7 +180,7 @@ def every(least: int) -> int:
 
 def title(ax: Axes, text: str) -> None:
     """A heading, flush left, taken literally."""
-    ax.set_title(text, loc="left", fontsize=10, **literal())
+    ax.set_title(text, loc="left", fontsize=TITLE_TYPE, **literal())
 
 
 def axis_names(ax: Axes, xlabel: str, ylabel: str) -> None:
