@@ -430,6 +430,8 @@ def test_the_diverging_map_is_even_in_lightness() -> None:
 def test_the_middle_of_the_diverging_map_is_zero() -> None:
     assert style.limits(np.array([-3.0, 1.0, np.nan, np.inf]), diverging=True) == (-3.0, 3.0)
     assert style.limits(np.array([0.25, 0.5]), diverging=False) == (0.0, 0.5)
+    assert style.limits(np.array([-10.0, -2.0]), diverging=False) == (-10.0, 0.0)  # logarithms of shares
+    assert style.limits(np.zeros(2), diverging=False) == (0.0, 1.0)
     assert style.limits(np.array([np.nan]), diverging=True) == (-1.0, 1.0)
     assert min(style.DIVERGING(0.5)[:3]) > 0.94
 

@@ -207,7 +207,9 @@ def floats(values: Array) -> Array:
 
 
 def limits(values: Array, diverging: bool) -> tuple[float, float]:
-    """The ends of a colour scale: from 0 up, or as far on either side of 0; what is not finite does not count."""
+    """The ends of a colour scale: of 0 and all values, or as far on either side of 0; only finite ones count."""
     finite = values[np.isfinite(values)]
-    largest = float(np.abs(finite).max(initial=0.0)) or 1.0
-    return (-largest, largest) if diverging else (min(0.0, float(finite.min(initial=0.0))), largest)
+    lowest, highest = float(finite.min(initial=0.0)), float(finite.max(initial=0.0))
+    if lowest == highest:
+        highest = 1.0
+    return (-max(-lowest, highest), max(-lowest, highest)) if diverging else (lowest, highest)
