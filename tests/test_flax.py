@@ -6,6 +6,7 @@ import json
 import math
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from conftest import require
 from tiny_models import tiny, tiny_config, tokens
 
 import minineo
+from minineo.checkpoints import CheckpointError, describe, save_safetensors
 from minineo.checkpoints.flax_names import flatten, from_flax, to_flax, unflatten
 from minineo.checkpoints.msgpack_file import open_msgpack
 from minineo.classes import GPTNeoForCausalLM, GPTNeoModel
@@ -163,11 +165,55 @@ def test_from_either_format(tmp_path: Path) -> None:
 
     assert (table(FlaxGPTNeoForCausalLM.from_pretrained(tmp_path)) == first.params[name]).all()
     flax = FlaxGPTNeoForCausalLM(second.config)
-    flax.save_pretrained(tmp_path, params=to_flax(second.params))
+    with pytest.warns(
+        UserWarning, match=r"holds model\.safetensors .* which GPTNeo\.\.\.\.from_pretrained reads instead"
+    ):
+        flax.save_pretrained(tmp_path, params=to_flax(second.params))
     assert (table(FlaxGPTNeoForCausalLM.from_pretrained(tmp_path)) == second.params[name]).all()
     assert (table(FlaxGPTNeoForCausalLM.from_pretrained(tmp_path, from_pt=True)) == first.params[name]).all()
     assert (table(GPTNeoForCausalLM.from_pretrained(tmp_path)) == first.params[name]).all()
     assert (table(GPTNeoForCausalLM.from_pretrained(tmp_path, from_flax=True)) == second.params[name]).all()
+
+
+def test_older_weights_of_another_format_are_named(tmp_path: Path) -> None:
+    """They stay, since they may be all that there is of a model, and would be read instead of what was saved."""
+    flax, model = FlaxGPTNeoForCausalLM(tiny_config()), tiny(GPTNeoForCausalLM)
+    flax.save_pretrained(tmp_path)
+    for save in (model.save_pretrained, partial(flax.save_pretrained, safe_serialization=True)):
+        with pytest.warns(UserWarning, match=r"holds flax_model\.msgpack .* Remove it, or pass from_pt=True") as warned:
+            save(tmp_path)
+        assert warned[0].filename == __file__
+    for name in ("model.safetensors", "flax_model.msgpack"):
+        (tmp_path / name).unlink()
+    (tmp_path / "pytorch_model.bin.index.json").write_text("{}")
+    model.save_pretrained(tmp_path)  # is read before what is there
+    with pytest.warns(UserWarning, match=r"holds model\.safetensors"):
+        flax.save_pretrained(tmp_path)
+
+
+def test_safetensors_under_the_names_of_flax(tmp_path: Path) -> None:
+    """As transformers 4 wrote them with `safe_serialization=True`."""
+    model = tiny(GPTNeoForCausalLM)
+    model.config.save_pretrained(tmp_path)
+    arrays = {name.replace("/", "."): np.array(leaf) for name, leaf in flatten(to_flax(model.params)).items()}
+    assert arrays["transformer.h.0.mlp.c_fc.kernel"].shape == (12, 48)
+    save_safetensors(arrays, tmp_path / "model.safetensors", {"format": "flax"})
+    for cls in (GPTNeoForCausalLM, FlaxGPTNeoForCausalLM):
+        loaded = cls.from_pretrained(tmp_path)
+        params = from_flax(loaded.params) if cls is FlaxGPTNeoForCausalLM else loaded.params
+        assert params.keys() == model.params.keys()
+        for name, array in model.params.items():
+            np.testing.assert_array_equal(params[name], array, strict=True)
+    assert {(info.name, info.shape) for info in describe(tmp_path)} == {
+        (name, array.shape) for name, array in model.params.items()
+    }
+    for more, message in [
+        ({"x.kernel": np.ones(3)}, r"x/kernel: .* expected two dimensions"),
+        ({"a/b": np.ones(3)}, "unexpected"),
+    ]:
+        save_safetensors(arrays | more, tmp_path / "model.safetensors", {"format": "flax"})
+        with pytest.raises(CheckpointError, match=message):
+            GPTNeoForCausalLM.from_pretrained(tmp_path)
 
 
 def test_safe_serialization(tmp_path: Path) -> None:
@@ -286,6 +332,8 @@ def test_dropout_on_numpy() -> None:
         model(ids, train=True)
     with pytest.raises(TypeError, match="dropout_rng: received a str"):
         model(ids, train=True, dropout_rng="1")
+    with pytest.raises(TypeError, match=r"train: received a NoneType, expected True or False\. Pass .* by name"):
+        model(ids, None, None, None, None, None, True)  # the order of transformers 4, which would be no dropout
 
 
 WRONG_CALLS: list[tuple[dict[str, Any], str]] = [
@@ -318,6 +366,8 @@ def test_wrong_calls(arguments: dict[str, Any], message: str) -> None:
 def test_wrong_caches(size: tuple[int, int]) -> None:
     with pytest.raises(ValueError, match="init_cache: received batch_size"):
         FlaxGPTNeoForCausalLM(tiny_config()).init_cache(*size)
+    with pytest.raises(TypeError, match=r"max_length 5\.0, expected ints"):
+        FlaxGPTNeoForCausalLM(tiny_config()).init_cache(1, 5.0)
 
 
 def test_numpy_needs_no_jax(tmp_path: Path) -> None:

@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,15 +14,21 @@ from typing import NamedTuple
 
 from minineo.arrays import Array
 from minineo.checkpoints.errors import CheckpointError, quote, some_of
-from minineo.checkpoints.flax_file import describe_flax, open_flax
+from minineo.checkpoints.flax_file import (
+    describe_flax,
+    describe_safetensors_of_both,
+    open_flax,
+    open_safetensors_of_both,
+)
 from minineo.checkpoints.flax_names import checkpoint_name
 from minineo.checkpoints.header import TensorInfo
-from minineo.checkpoints.safetensors_file import describe_safetensors, open_safetensors
 from minineo.checkpoints.torch_file import describe_torch, open_torch
+from minineo.json_file import parse_json, read_bytes
 from minineo.location import inside
 
 WEIGHTS_NAME = "model.safetensors"
 INDEX_NAME = "model.safetensors.index.json"
+LONGEST_FILE_NAME = 255  # bytes, on every system in use
 
 
 class Format(NamedTuple):
@@ -41,8 +46,8 @@ FORMATS = (
         WEIGHTS_NAME,
         INDEX_NAME,
         (".safetensors",),
-        open_safetensors,
-        lambda path: describe_safetensors(path).tensors,
+        open_safetensors_of_both,
+        describe_safetensors_of_both,
     ),
     Format(
         "pytorch_model.bin",
@@ -185,19 +190,25 @@ def read_index(path: Path) -> dict[str, str]:
         CheckpointError: it is not an index, or names anything but plain files beside it.
     """
     try:
-        index = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
+        index = parse_json(read_bytes(path))
+    except ValueError as error:
         raise CheckpointError(f"{path}: not valid JSON in UTF-8: {error}") from error
     weight_map = index.get("weight_map") if isinstance(index, dict) else None
     if not isinstance(weight_map, dict) or not weight_map:
         raise CheckpointError(f"{path}: weight_map is {quote(weight_map)}, expected an object of tensor and file names")
     for name, file in weight_map.items():
         # The index may come from anywhere: it must not make us open files outside its own directory.
-        if not isinstance(file, str) or file in ("", ".", "..") or any(c in file for c in "/\\:\0"):
+        if not isinstance(file, str) or not _is_plain_name(file):
             raise CheckpointError(
                 f"{path}: tensor {quote(name)}: file {quote(file)}, expected the plain name of a file beside the index"
             )
     return weight_map
+
+
+def _is_plain_name(file: str) -> bool:
+    """Whether a name can be that of a file in the same folder, on any system, and can be printed."""
+    printable = file.isprintable() and len(file.encode()) <= LONGEST_FILE_NAME
+    return printable and file not in ("", ".", "..") and not any(c in file for c in "/\\:")
 
 
 def _check_complete(found: WeightFiles, tensors: set[str]) -> None:

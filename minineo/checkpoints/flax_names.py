@@ -10,7 +10,7 @@ transposed. A table of embeddings is `embedding`, a layer norm's weight `scale`;
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from minineo.arrays import Array
@@ -54,6 +54,12 @@ def checkpoint_name(name: str) -> str:
     """What the checkpoint calls a parameter of Flax's: `transformer/wte/embedding` -> `transformer.wte.weight`."""
     *modules, last = name.split("/")
     return ".".join([*modules, "weight" if last in _WEIGHTS else last])
+
+
+def are_flax_names(names: Iterable[str]) -> bool:
+    """Whether they are those of a Flax model's parameters, joined by dots: `transformer.wte.embedding`."""
+    names = list(names)
+    return any(name.rpartition(".")[2] in _WEIGHTS for name in names) and not any("/" in name for name in names)
 
 
 def turned_shape(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:

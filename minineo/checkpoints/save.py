@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import re
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 from minineo.arrays import Array
+from minineo.checkpoints.directory import FLAX_FORMATS, FORMATS
 from minineo.checkpoints.flax_names import flax_name, to_flax
 from minineo.checkpoints.msgpack_file import write_msgpack
 from minineo.checkpoints.safetensors_file import temporary_beside, write_safetensors
@@ -88,6 +90,7 @@ def save_state_dict(
         for temporary in staged.values():
             temporary.unlink(missing_ok=True)
     _remove_stale(directory, layout, keep={path.name for path in staged})
+    _warn_of_others(directory, layout)
 
 
 def split_into_shards(
@@ -164,3 +167,19 @@ def _remove_stale(directory: Path, layout: Layout, keep: set[str]) -> None:
     for name in names:
         if name not in keep:
             (directory / name).unlink(missing_ok=True)
+
+
+def _warn_of_others(directory: Path, layout: Layout) -> None:
+    """Say so if weights of another format are left, which some classes read before those that were saved now."""
+    flax = [name for format_ in FLAX_FORMATS for name in (format_.weights_name, format_.index_name)]
+    others = [name for format_ in FORMATS for name in (format_.weights_name, format_.index_name) if name not in flax]
+    readers, names, instead = (
+        ("GPTNeo...", others, "from_flax=True") if layout is FLAX else ("FlaxGPTNeo...", flax, "from_pt=True")
+    )
+    left = next((name for name in names if (directory / name).exists()), None)
+    if left is not None:
+        warnings.warn(
+            f"{directory}: holds {left} of an earlier save, too, which {readers}.from_pretrained reads instead of what "
+            f"was saved now. Remove it, or pass {instead}.",
+            stacklevel=4,  # whoever called save_pretrained
+        )

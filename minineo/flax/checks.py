@@ -61,6 +61,15 @@ def check_call(
     return Inputs(input_ids, _checked_mask(attention_mask, B, L), position_ids)
 
 
+def check_train(train: object) -> None:
+    """Raise unless `train` is True or False: transformers 4 had `dropout_rng` in its place, and `train` after it."""
+    if not isinstance(train, bool | np.bool_):
+        raise TypeError(
+            f"train: received a {type(train).__name__}, expected True or False. Pass train and dropout_rng by name: "
+            "transformers 4 had them in the other order."
+        )
+
+
 def _check_ids(name: str, ids: Array, below: int, limit_name: str) -> None:
     if not is_traced(ids):
         check_ids(name, ids, below, limit_name)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping
+from numbers import Integral
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar, cast
 
@@ -29,7 +30,7 @@ from minineo.classes import GPTNeoForCausalLM, GPTNeoModel
 from minineo.config import GPTNeoConfig
 from minineo.fast.choose import functions_for
 from minineo.flax.cache import empty_cache, layers_of, nested
-from minineo.flax.checks import check_call
+from minineo.flax.checks import check_call, check_train
 from minineo.flax.forward import forward
 from minineo.flax.outputs import FlaxBaseModelOutputWithPast, FlaxCausalLMOutput, register_with_jax
 from minineo.flax.randomness import masks_for, seed_of
@@ -193,6 +194,11 @@ class FlaxGPTNeoPreTrainedModel(Generic[Output]):
         Its arrays are of the library of `like`, by default of the model's parameters.
         """
         most = self.config.max_position_embeddings
+        sizes: tuple[Any, ...] = (batch_size, max_length)
+        if not all(isinstance(size, Integral) for size in sizes):
+            raise TypeError(
+                f"init_cache: received batch_size {batch_size!r} and max_length {max_length!r}, expected ints."
+            )
         if not 1 <= max_length <= most or batch_size < 1:
             raise ValueError(
                 f"init_cache: received batch_size {batch_size} and max_length {max_length}, expected at least 1 and "
@@ -227,6 +233,7 @@ class FlaxGPTNeoPreTrainedModel(Generic[Output]):
         Raises:
             ValueError, TypeError: saying which input is wrong, what was received and what was expected.
         """
+        check_train(train)
         config, prefix = self.config, self.counterpart.prefix
         flat = self._flat_params(params)
         weight = flat[f"{prefix}wte.weight"]
