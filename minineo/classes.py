@@ -49,7 +49,8 @@ class GPTNeoForCausalLM(GPTNeoPreTrainedModel[CausalLMOutputWithPast]):
         return {} if config.tie_word_embeddings else {"lm_head.weight": (config.vocab_size, config.hidden_size)}
 
     @classmethod
-    def _tied(cls, config: GPTNeoConfig) -> dict[str, str]:
+    def tied(cls, config: GPTNeoConfig) -> dict[str, str]:
+        """The head's weight is the token embedding, unless the configuration says otherwise."""
         return {"lm_head.weight": f"{BASE_PREFIX}wte.weight"} if config.tie_word_embeddings else {}
 
     def _check_head_inputs(self, batch: int, positions: int, head_inputs: dict[str, Any]) -> None:

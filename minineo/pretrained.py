@@ -6,30 +6,22 @@ and hands all three to a pure function of `minineo.model`.
 
 from __future__ import annotations
 
-import json
 import os
-import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from numbers import Integral
-from pathlib import Path
 from typing import Any, ClassVar, Generic, Self, TypeVar, cast
 
-import numpy as np
-
 from minineo.arrays import Array, converted
-from minineo.checkpoints import cast as cast_floats
-from minineo.checkpoints import floating_dtype, match, read_state_dict, save_state_dict
-from minineo.checkpoints.directory import FLAX_FORMATS, FORMATS, WEIGHTS_NAME, Format
+from minineo.checkpoints import floating_dtype
+from minineo.checkpoints.directory import FLAX_FORMATS, FORMATS
 from minineo.config import GPTNeoConfig
 from minineo.devices import all_to_device, check_device, device_name
 from minineo.edits import Edits, editing
 from minineo.fast import FAST
 from minineo.fast.choose import functions_for
 from minineo.fast.learning import loss_and_grads as fast_loss_and_grads
-from minineo.json_file import read_json_object, write_text
 from minineo.layers.activations import activation
 from minineo.layers.dropout import Masks, no_masks
-from minineo.location import inside, resolve, split_hub_options
 from minineo.model.block import Params
 from minineo.model.cache import Cache
 from minineo.model.heads_backward import HEADS_BACKWARD, loss_and_grads
@@ -37,10 +29,9 @@ from minineo.model.initialise import initialise
 from minineo.model.inputs import check_inputs, check_library, check_params
 from minineo.model.names import BASE_PREFIX, Shapes, intermediate_names, parameter_shapes
 from minineo.model.outputs import ModelOutput
+from minineo.model_files import read_model, write_model
 from minineo.tap import Tap, no_tap
 from minineo.trace import trace
-
-GENERATION_CONFIG_FILE = "generation_config.json"
 
 Output = TypeVar("Output", bound=ModelOutput)
 
@@ -80,6 +71,11 @@ class GPTNeoPreTrainedModel(Generic[Output]):
         return parameter_shapes(config, cls.prefix) | cls.head_shapes(config)
 
     @classmethod
+    def tied(cls, config: GPTNeoConfig) -> dict[str, str]:
+        """Parameters that are another one under a second name, and that other one's name."""
+        return {}
+
+    @classmethod
     def from_pretrained(
         cls,
         name_or_path: str | os.PathLike[str],
@@ -108,43 +104,11 @@ class GPTNeoPreTrainedModel(Generic[Output]):
                 and what was expected. It is a ValueError.
         """
         check_device(device)
-        hub, config_fields = split_hub_options(config_fields)
         formats = FLAX_FORMATS if from_flax else FORMATS
-        path = resolve(name_or_path, ["config", "weights"] if config is None else ["weights"], formats=formats, **hub)
-        if not path.is_dir():
-            raise FileNotFoundError(f"{path}: no such directory; it is a file. Expected the folder that it is in.")
-        config = GPTNeoConfig.from_pretrained(path) if config is None else config
-        unknown = [name for name in config_fields if not hasattr(config, name)]
-        if unknown:
-            raise TypeError(f"from_pretrained has no argument {unknown[0]!r}, nor the configuration such a field.")
-        config = GPTNeoConfig.from_dict(config.to_dict(), **config_fields)
-        params, missing = cls._read_params(path, config, floating_dtype(dtype), seed, formats)
-        if missing:
-            warnings.warn(
-                f"{path} has no {', '.join(missing)}: initialised at random. Train the model before you use them.",
-                stacklevel=2,
-            )
-        if "lm_head.weight" in params and config.tie_word_embeddings:  # the file has two tables, whatever it says
-            config = GPTNeoConfig.from_dict(config.to_dict(), tie_word_embeddings=False)
+        config, params, generation_config = read_model(cls, name_or_path, config, config_fields, dtype, seed, formats)
         model = cls(config, params)
-        generation_config = inside(path, GENERATION_CONFIG_FILE)
-        if generation_config.is_file():
-            model.generation_config = read_json_object(generation_config)
+        model.generation_config = generation_config
         return model.to(device)
-
-    @classmethod
-    def _read_params(
-        cls, path: Path, config: GPTNeoConfig, dtype: np.dtype[Any], seed: int, formats: Sequence[Format]
-    ) -> tuple[Params, list[str]]:
-        """All parameters of a checkpoint directory, and the names of those that it lacks and were drawn instead."""
-        shapes = cls.parameter_shapes(config)
-        state = read_state_dict(path, formats)
-        file = path / WEIGHTS_NAME
-        source = str(file if file.is_file() else path)  # for what is in none of its files
-        found, missing, _ = match(state, shapes, source=source, base_prefix=BASE_PREFIX, tied=cls._tied(config))
-        params = {name: cast_floats(array, dtype) for name, array in found.items()}
-        drawn = initialise({name: shapes[name] for name in missing}, config, seed)
-        return params | {name: array.astype(dtype, copy=False) for name, array in drawn.items()}, missing
 
     def save_pretrained(self, directory: str | os.PathLike[str], max_shard_size: int | str = "50GB") -> None:
         """Write configuration and weights as `transformers` reads them; `directory` is made if need be.
@@ -152,16 +116,7 @@ class GPTNeoPreTrainedModel(Generic[Output]):
         What was there is replaced only once the new files are complete. Weights beyond `max_shard_size` bytes go into
         several files with an index.
         """
-        path = Path(directory)
-        path.mkdir(parents=True, exist_ok=True)
-        params = all_to_device(self.params, "cpu")
-        save_state_dict(params, path, max_shard_size)
-        dtype = params[f"{self.prefix}wte.weight"].dtype
-        written = {"architectures": [type(self).__name__], "dtype": dtype.name}
-        GPTNeoConfig.from_dict(self.config.to_dict() | written).save_pretrained(path)
-        if self.generation_config:
-            text = json.dumps(self.generation_config, indent=2, sort_keys=True) + "\n"
-            write_text(path / GENERATION_CONFIG_FILE, text)
+        write_model(self, directory, max_shard_size)
 
     def intermediate_names(self, token_types: bool = True) -> list[str]:
         """What `trace` and `edits` can name, in order of computation; the table is in `minineo.model.names`."""
@@ -316,10 +271,6 @@ class GPTNeoPreTrainedModel(Generic[Output]):
             f"{type(self).__name__}({config.num_layers} layers, {config.num_heads} heads, hidden size "
             f"{config.hidden_size}, vocabulary {config.vocab_size}, {self.num_parameters():,} parameters, {self.dtype})"
         )
-
-    @classmethod
-    def _tied(cls, config: GPTNeoConfig) -> dict[str, str]:
-        return {}
 
     def _check_call(self, inputs: tuple[Any, ...], head_inputs: dict[str, Any], masks: Masks) -> Array:
         """Raise for what the model cannot be called with; `inputs` are those of `check_inputs`. Returns a weight."""
