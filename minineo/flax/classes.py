@@ -42,7 +42,8 @@ from minineo.model.initialise import initialise
 from minineo.model.inputs import check_params
 from minineo.model.names import Shapes
 from minineo.model.outputs import ModelOutput
-from minineo.pretrained import GENERATION_CONFIG_FILE, GPTNeoPreTrainedModel
+from minineo.model_files import GENERATION_CONFIG_FILE
+from minineo.pretrained import GPTNeoPreTrainedModel
 
 Tree = dict[str, Any]
 Output = TypeVar("Output", bound=ModelOutput)
