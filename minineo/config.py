@@ -11,9 +11,13 @@ from typing import Any, ClassVar
 from minineo.config_checks import check_fields, check_integer
 from minineo.json_file import read_json_object, write_text
 from minineo.location import inside, resolve, split_hub_options
+from minineo.quoting import quote
 
 CONFIG_FILE = "config.json"
-MOST_LAYERS = 10_000  # far beyond any model: a file may claim any number, and memory is needed for each
+
+# Far beyond any model: a file may claim any number, and memory is needed for each.
+MOST_LAYERS = 2_000
+MOST_LABELS = 50_000
 
 # Fields that Hugging Face keeps for every architecture: written to config.json only where they differ from these.
 _COMMON_DEFAULTS: dict[str, Any] = {
@@ -74,12 +78,12 @@ class GPTNeoConfig:
     output_hidden_states: bool
     return_dict: bool
 
-    def __init__(self, **fields: Any) -> None:
+    def __init__(self, /, **fields: Any) -> None:
         fields = _without_aliases(fields)
         model_type = fields.pop("model_type", self.model_type)
         if model_type != self.model_type:
             raise ValueError(
-                f"model_type: received {model_type!r}, expected {self.model_type!r}. "
+                f"model_type: received {quote(model_type)}, expected {self.model_type!r}. "
                 "This configuration is of another architecture, which minineo does not implement."
             )
         if fields.get("attention_types") is None:
@@ -89,20 +93,25 @@ class GPTNeoConfig:
             fields["attention_layers"] = expanded
         self._set_labels(fields.pop("num_labels", None), fields.pop("id2label", None), fields.pop("label2id", None))
         for name, value in (_COMMON_DEFAULTS | fields).items():
+            if name.startswith("__"):
+                raise ValueError(f"{quote(name)}: such names are Python's own, and no field's.")
             if name in _RESERVED:
-                raise ValueError(f"{name}: received {value!r}, but GPTNeoConfig has a method or property of this name.")
+                raise ValueError(
+                    f"{name}: received {quote(value)}, but GPTNeoConfig has a method or property of this name."
+                )
             setattr(self, name, _copy(value))
         check_fields(self)
         if len(expanded) != self.num_layers:
             raise ValueError(
-                f"attention_types: {self.attention_types!r} stands for {len(expanded)} layers, "
+                f"attention_types: {quote(self.attention_types)} stands for {len(expanded)} layers, "
                 f"but num_layers is {self.num_layers}. For alternating layers pass "
                 f"attention_types={_alternating(self.num_layers)!r}."
             )
         if self.attention_layers != expanded:
             raise ValueError(
-                f"attention_layers: received {self.attention_layers!r}, but attention_types {self.attention_types!r} "
-                f"stands for {expanded!r}. Leave attention_layers out, or make the two agree."
+                f"attention_layers: received {quote(self.attention_layers)}, but attention_types "
+                f"{quote(self.attention_types)} stands for {quote(expanded)}. "
+                "Leave attention_layers out, or make the two agree."
             )
 
     @property
@@ -140,7 +149,7 @@ class GPTNeoConfig:
 
     @num_labels.setter
     def num_labels(self, value: int) -> None:
-        check_integer("num_labels", value, minimum=1)
+        check_integer("num_labels", value, minimum=1, maximum=MOST_LABELS)
         self.id2label = {i: f"LABEL_{i}" for i in range(value)}
         self.label2id = {label: i for i, label in self.id2label.items()}
 
@@ -217,15 +226,19 @@ class GPTNeoConfig:
             self.num_labels = 2 if num_labels is None else num_labels
             return
         if not isinstance(id2label, dict) or not id2label:
-            raise TypeError(f"id2label: received {id2label!r}, expected a dictionary like {{0: 'no', 1: 'yes'}}.")
+            raise TypeError(f"id2label: received {quote(id2label)}, expected a dictionary like {{0: 'no', 1: 'yes'}}.")
+        if label2id is not None and not isinstance(label2id, dict):
+            raise TypeError(f"label2id: received {quote(label2id)}, expected a dictionary like {{'no': 0, 'yes': 1}}.")
+        if any(isinstance(label, dict | list) for label in id2label.values()):
+            raise TypeError(f"id2label: received {quote(id2label)}, expected labels that are strings.")
         if num_labels not in (None, len(id2label)):
             raise ValueError(
-                f"num_labels: received {num_labels}, but id2label names {len(id2label)}. Pass one of the two."
+                f"num_labels: received {quote(num_labels)}, but id2label names {len(id2label)}. Pass one of the two."
             )
         try:
             self.id2label = {int(key): label for key, label in id2label.items()}
         except ValueError:
-            raise ValueError(f"id2label: received {id2label!r}, expected keys that are integers.") from None
+            raise ValueError(f"id2label: received {quote(id2label)}, expected keys that are integers.") from None
         self.label2id = {label: key for key, label in self.id2label.items()} if label2id is None else dict(label2id)
 
 
@@ -246,7 +259,7 @@ def expand_attention_types(attention_types: Sequence[Any]) -> list[str]:
     """
     expected = 'a list of [pattern, repeats] pairs such as [[["global", "local"], 12]]'
     if not isinstance(attention_types, list | tuple):
-        raise TypeError(f"attention_types: received {attention_types!r}, expected {expected}.")
+        raise TypeError(f"attention_types: received {quote(attention_types)}, expected {expected}.")
     layers: list[str] = []
     for item in attention_types:
         match item:
@@ -254,13 +267,13 @@ def expand_attention_types(attention_types: Sequence[Any]) -> list[str]:
                 unknown = [kind for kind in pattern if kind not in ("global", "local")]
                 if unknown:
                     raise ValueError(
-                        f"attention_types: received the kind {unknown[0]!r}, expected 'global' or 'local'."
+                        f"attention_types: received the kind {quote(unknown[0])}, expected 'global' or 'local'."
                     )
-                if len(layers) + len(pattern) * repeats > MOST_LAYERS:
-                    raise ValueError(f"attention_types: {item!r} stands for more than {MOST_LAYERS} layers.")
+                if len(layers) + max(1, len(pattern)) * repeats > MOST_LAYERS:
+                    raise ValueError(f"attention_types: {quote(item)} stands for more than {MOST_LAYERS} layers.")
                 layers.extend(list(pattern) * repeats)
             case _:
-                raise ValueError(f"attention_types: received the item {item!r}, expected {expected}.")
+                raise ValueError(f"attention_types: received the item {quote(item)}, expected {expected}.")
     return layers
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+import sys
 from typing import Any
+
+from minineo.quoting import quote
 
 _PROBLEM_TYPES = ("regression", "single_label_classification", "multi_label_classification")
 _POSITIVE_INTEGERS = ("vocab_size", "max_position_embeddings", "hidden_size", "num_layers", "num_heads", "window_size")
@@ -31,13 +34,15 @@ def check_fields(config: Any) -> None:
         check_real(name, getattr(config, name), below=1.0 if name in _PROBABILITIES else math.inf)
     for name in _FLAGS:
         if not isinstance(getattr(config, name), bool):
-            raise TypeError(f"{name}: received {getattr(config, name)!r}, expected True or False.")
+            raise TypeError(f"{name}: received {quote(getattr(config, name))}, expected True or False.")
     if not isinstance(config.activation_function, str):
         raise TypeError(
-            f"activation_function: received {config.activation_function!r}, expected a name like 'gelu_new'."
+            f"activation_function: received {quote(config.activation_function)}, expected a name like 'gelu_new'."
         )
     if config.problem_type is not None and config.problem_type not in _PROBLEM_TYPES:
-        raise ValueError(f"problem_type: received {config.problem_type!r}, expected None or one of {_PROBLEM_TYPES}.")
+        raise ValueError(
+            f"problem_type: received {quote(config.problem_type)}, expected None or one of {_PROBLEM_TYPES}."
+        )
     if config.problem_type == "single_label_classification" and config.num_labels == 1:
         raise ValueError(
             "problem_type: received 'single_label_classification' with num_labels = 1, expected at least 2 labels to "
@@ -45,17 +50,21 @@ def check_fields(config: Any) -> None:
         )
 
 
-def check_integer(name: str, value: Any, minimum: int) -> None:
-    """Raise unless `value` is an int (True is none) of at least `minimum`."""
+def check_integer(name: str, value: Any, minimum: int, maximum: int = 2**63 - 1) -> None:
+    """Raise unless `value` is an int (True is none) from `minimum` to `maximum`."""
     if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"{name}: received {value!r} of type {type(value).__name__}, expected an int.")
+        raise TypeError(f"{name}: received {quote(value)} of type {type(value).__name__}, expected an int.")
     if value < minimum:
-        raise ValueError(f"{name}: received {value}, expected at least {minimum}.")
+        raise ValueError(f"{name}: received {quote(value)}, expected at least {minimum}.")
+    if value > maximum:
+        raise ValueError(f"{name}: received {quote(value)}, expected at most {maximum}.")
 
 
 def check_real(name: str, value: Any, below: float) -> None:
     """Raise unless `value` is a number from 0 up to, but not including, `below`."""
     if not isinstance(value, int | float) or isinstance(value, bool):
-        raise TypeError(f"{name}: received {value!r} of type {type(value).__name__}, expected a float.")
-    if not 0.0 <= value < below:
-        raise ValueError(f"{name}: received {value}, expected a number from 0 up to, but not including, {below}.")
+        raise TypeError(f"{name}: received {quote(value)} of type {type(value).__name__}, expected a float.")
+    if not 0.0 <= value < below or value > sys.float_info.max:  # an int can be larger than any float
+        raise ValueError(
+            f"{name}: received {quote(value)}, expected a number from 0 up to, but not including, {below}."
+        )

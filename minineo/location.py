@@ -84,7 +84,7 @@ def inside(folder: str | os.PathLike[str], name: str) -> Path:
     """
     path = Path(folder) / name
     if path.is_symlink():
-        target = path.resolve()
+        target = Path(os.path.realpath(path))  # Path.resolve fails where links lead in a circle
         if not any(target.is_relative_to(root) for root in _roots(Path(folder).resolve())):
             raise ValueError(
                 f"{path}: a link to {target}, outside of its folder, is not followed. Put the file itself there."

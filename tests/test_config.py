@@ -236,7 +236,7 @@ class TestFiles:
         (
             {"attention_types": [[["global"], 3_000_000_000]], "num_layers": 3_000_000_000},
             ValueError,
-            "attention_types: [['global'], 3000000000] stands for more than 10000 layers",
+            "attention_types: [['global'], 3000000000] stands for more than 2000 layers",
         ),
         ({"problem_type": "ranking"}, ValueError, "problem_type: received 'ranking', expected None or one of"),
         ({"num_labels": 0}, ValueError, "num_labels: received 0, expected at least 1"),

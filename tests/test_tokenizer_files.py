@@ -211,7 +211,7 @@ GOOD = {"vocab_json": TINY, "merges_txt": "#version: 0.2\na b\n"}
         ({"tokenizer_json": tokenizer_json(padding="x")}, r"tokenizer\.json: padding must be .*, not 'x'"),
         ({"tokenizer_json": tokenizer_json(padding={"direction": 5})}, r"padding\.direction must be a string, not 5"),
         ({"tokenizer_json": tokenizer_json(truncation={"direction": "Up"})}, "direction must be one of left, right"),
-        ({"tokenizer_json": "[" * 100_000}, r"tokenizer\.json is nested too deeply"),
+        ({"tokenizer_json": "[" * 100_000}, r"tokenizer\.json is not valid JSON: nested deeper than 100 levels"),
         ({**GOOD, "tokenizer_config_json": '{"x": ' + "9" * 5000 + "}"}, r"tokenizer_config\.json is not valid JSON"),
         ({**GOOD, "tokenizer_config_json": {"extra_special_tokens": 5}}, r"config\.json: extra_special_tokens must be"),
         (

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from minineo.quoting import quote
+
+__all__ = ["CheckpointError", "quote", "some_of"]
+
 
 class CheckpointError(ValueError):
     """A checkpoint that cannot be used: the message names file and tensor, what was found and what was expected."""
-
-
-def quote(name: object, limit: int = 100) -> str:
-    """Show something that a file holds in one short line, whatever it is: the file may have been made by anybody."""
-    text = repr(name)
-    return text if len(text) <= limit else f"{text[:limit]}... ({len(text)} characters)"
 
 
 def some_of(items: Iterable[object], limit: int = 10) -> str:

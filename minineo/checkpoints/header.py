@@ -15,7 +15,6 @@ writer uses (a tensor as the list `["F32", [2, 3], [0, 24]]`, a dtype as `{"F32"
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections import Counter
@@ -24,6 +23,7 @@ from typing import Any, BinaryIO, NamedTuple, NoReturn
 
 from minineo.checkpoints.dtypes import BITS
 from minineo.checkpoints.errors import CheckpointError, quote, some_of
+from minineo.json_file import parse_json
 
 LENGTH_BYTES = 8
 MAX_HEADER_BYTES = 100_000_000  # the safetensors library's own limit
@@ -57,7 +57,7 @@ def read_header(file: BinaryIO, path: Path) -> Header:
     """
     size = os.fstat(file.fileno()).st_size
     length = _header_length(file.read(LENGTH_BYTES), size, path)
-    entries = _parse_json(file.read(length), path)
+    entries = _parse_json(file.read(length), size, path)
     _check_metadata(entries.pop("__metadata__", None), path)
 
     data_start = LENGTH_BYTES + length
@@ -88,15 +88,16 @@ def _header_length(prefix: bytes, size: int, path: Path) -> int:
     return length
 
 
-def _parse_json(header: bytes, path: Path) -> dict[str, Any]:
+def _parse_json(header: bytes, size: int, path: Path) -> dict[str, Any]:
     try:
-        parsed = json.loads(
-            header.decode("utf-8"),
+        parsed = parse_json(
+            header,
+            file_size=size,
             object_pairs_hook=_object_without_duplicates,
             parse_constant=_refuse_constant,
             parse_int=_parse_int,
         )
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise CheckpointError(f"{path}: the header is not valid JSON in UTF-8: {error}") from error
     if not isinstance(parsed, dict):
         raise CheckpointError(f"{path}: the header is {quote(parsed)}, expected a JSON object of tensors")

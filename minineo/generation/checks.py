@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from minineo.quoting import quote
+
 if TYPE_CHECKING:
     from minineo.generation.arguments import GenerationArguments
 
@@ -25,7 +27,7 @@ def functions(value: Any, name: str) -> list[Callable[..., Any]]:
     """Accept None, one function or several."""
     several = [] if value is None else [value] if callable(value) else value
     if not isinstance(several, list | tuple) or not all(callable(function) for function in several):
-        raise TypeError(f"{name}: received {value!r}, expected a function or a list of functions.")
+        raise TypeError(f"{name}: received {quote(value)}, expected a function or a list of functions.")
     return list(several)
 
 
@@ -33,16 +35,16 @@ def strings(value: Any, name: str) -> list[str]:
     """Accept None, one string or several, none of them empty."""
     several = [] if value is None else [value] if isinstance(value, str) else value
     if not isinstance(several, list | tuple) or not all(isinstance(text, str) for text in several):
-        raise TypeError(f"{name}: received {value!r}, expected a string or a list of strings.")
+        raise TypeError(f"{name}: received {quote(value)}, expected a string or a list of strings.")
     if "" in several:
-        raise ValueError(f"{name}: received {value!r}, expected strings that are not empty.")
+        raise ValueError(f"{name}: received {quote(value)}, expected strings that are not empty.")
     return list(several)
 
 
 def streamer_methods(value: Any, name: str) -> None:
     """Accept None, or what takes tokens by `put(tokens)` and is told of the last by `end()`."""
     if value is not None and not all(callable(getattr(value, method, None)) for method in ("put", "end")):
-        raise TypeError(f"{name}: received {value!r}, expected an object with the methods put(tokens) and end().")
+        raise TypeError(f"{name}: received {quote(value)}, expected an object with the methods put(tokens) and end().")
 
 
 def random_generator(seed: Any, name: str = "seed") -> np.random.Generator:
@@ -129,7 +131,7 @@ def check_values(arguments: GenerationArguments, vocab_size: int, origins: Mappi
     for name, (is_right, expected) in rules.items():
         value = getattr(arguments, name)
         if value is not None and not is_right(value):
-            raise ValueError(f"{name}: received {value!r}, expected {expected}.{from_where(name, origins)}")
+            raise ValueError(f"{name}: received {quote(value)}, expected {expected}.{from_where(name, origins)}")
     for name, check in CHECKS.items():
         try:
             check(getattr(arguments, name), name)

@@ -6,13 +6,14 @@ special_tokens_map.json and added_tokens.json. Whatever is in them, an error nam
 goes through `expect` before it is used.
 """
 
-import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from io import BytesIO, TextIOWrapper
 from pathlib import Path
 from reprlib import repr as short_repr  # bounded in length and in depth
 from typing import Any
 
+from minineo.json_file import check_memory, parse_json, read_bytes
 from minineo.location import inside
 from minineo.tokenizer.added import FLAGS, AddedToken
 from minineo.tokenizer.batch import SIDES
@@ -40,6 +41,8 @@ BOOLEANS = (
 CHOICES = {"errors": ERRORS, "padding_side": SIDES, "truncation_side": SIDES}
 OTHERS = ("added_tokens_decoder", "model_max_length", "name_or_path")
 SETTINGS = frozenset((*SPECIAL_TOKENS_ATTRIBUTES, *EXTRA, *BOOLEANS, *CHOICES, *OTHERS))
+
+LINE_COSTS = {"\n": 260, "\r": 260}  # bytes of memory that a merge takes: two strings in a tuple
 
 NULL = type(None)
 JSON_TYPES = {
@@ -90,7 +93,7 @@ def read_vocab(path: str | os.PathLike[str]) -> dict[str, int]:
 def read_merges(path: str | os.PathLike[str]) -> Merges:
     """Read merges.txt: after a version line, one merge a line, its two tokens parted by a space."""
     merges: Merges = []
-    for number, line in enumerate(_read_text(Path(path)).split("\n"), start=1):
+    for number, line in enumerate(_read_lines(Path(path)), start=1):
         if line and not line.startswith("#version"):
             merges.append(check_merge(line, f"{path}, line {number}"))
     return merges
@@ -216,21 +219,23 @@ def _check_setting(value: Any, path: Path, name: str) -> Any:
 # -- reading and checking pieces ---------------------------------------------------------------------------------------
 
 
-def _read_text(path: Path) -> str:
+def _read_lines(path: Path) -> Iterator[str]:
     try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
+        content = read_bytes(path)
+        check_memory(content, LINE_COSTS, len(content))
+        for line in TextIOWrapper(BytesIO(content), encoding="utf-8"):
+            yield line.removesuffix("\n")
+    except ValueError as error:
         raise ValueError(f"{path} is not UTF-8 text: {error}") from None
 
 
 def _read_object(path: Path) -> dict[str, Any]:
-    text = _read_text(path)
     try:
-        content = json.loads(text)
-    except ValueError as error:  # a JSONDecodeError, or an integer of thousands of digits
+        content = parse_json(read_bytes(path))
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8 text: {error}") from None
+    except ValueError as error:
         raise ValueError(f"{path} is not valid JSON: {error}") from None
-    except RecursionError:
-        raise ValueError(f"{path} is nested too deeply to be the file of a tokenizer") from None
     return dict(expect(content, path, "the content", dict))
 
 
@@ -259,7 +264,7 @@ def _check_vocab(vocab: dict[str, Any], path: str | os.PathLike[str]) -> dict[st
 
 def check_merge(merge: Any, where: str) -> tuple[str, str]:
     """Give the two tokens of a merge, which may be written as one string with a space between them."""
-    parts = merge.split(" ") if isinstance(merge, str) else merge
+    parts = merge.split(" ", 2) if isinstance(merge, str) else merge
     if (
         not isinstance(parts, list | tuple)
         or len(parts) != 2
