@@ -63,11 +63,7 @@ def activation_patching(
     """
     clean_ids, corrupted_ids = one_text(model, clean_ids, "clean_ids"), one_text(model, corrupted_ids, "corrupted_ids")
     T = clean_ids.shape[1]
-    if corrupted_ids.shape[1] != T:
-        raise ValueError(
-            f"clean_ids have {T} tokens and corrupted_ids {corrupted_ids.shape[1]}, expected as many: a value is put "
-            "where it came from. Choose words with as many tokens (len(tokenizer.encode(word)) tells)."
-        )
+    check_as_long(T, corrupted_ids.shape[1])
     if site not in SITES:
         raise ValueError(f"site: received {site!r}, expected one of {', '.join(map(repr, SITES))}.")
     target, against, position = check_target(model, target, against, position, T)
@@ -90,6 +86,15 @@ def activation_patching(
         edits = {name: partial(replace_at, axis=axis, index=j, replacement=kept[name])}
         raw[i, j] = logit(model, corrupted_ids, target, against, position, edits)
     return ActivationPatching(raw, (raw - corrupted) / (clean - corrupted), clean, corrupted, site)
+
+
+def check_as_long(clean: int, corrupted: int) -> None:
+    """Raise ValueError unless both prompts have as many tokens."""
+    if corrupted != clean:
+        raise ValueError(
+            f"clean_ids have {clean} tokens and corrupted_ids {corrupted}, expected as many: a value is put "
+            "where it came from. Choose words with as many tokens (len(tokenizer.encode(word)) tells)."
+        )
 
 
 def intermediate(site: str, layer: int) -> str:

@@ -52,9 +52,7 @@ def heat_map(
             raise ValueError(f"{what}: received {len(names)} for values of shape {values.shape}, expected {expected}.")
     if cells is not None and [len(row) for row in cells] != [C] * R:
         raise ValueError(f"cells: expected {R} rows of {C} tokens each, as many as the values have.")
-    width = max(2.4 + (0.75 if cells else 0.42) * C, BESIDE_TITLE + text_width(title, style.TITLE_TYPE) / 72.0)
-    height = max(1.6 + 0.32 * R, BESIDE_LABEL + text_width(label, style.LARGEST_TYPE) / 72.0)
-    ax = style.axes(ax, (min(11.0, width), min(8.0, height)))
+    ax = style.axes(ax, _size(R, C, 0.75 if cells else 0.42, title, label))
     low, high = style.limits(values, diverging) if limits is None else limits
     colours = (style.DIVERGING if diverging else style.SEQUENTIAL).with_extremes(bad=style.HIDDEN)
     image = ax.imshow(values, cmap=colours, vmin=low, vmax=high, aspect="auto", interpolation="nearest")
@@ -71,6 +69,13 @@ def heat_map(
     elif max(R, C) <= MOST_NUMBERS:
         write_cells(ax, image, values, np.reshape(numbers(values.ravel()), values.shape))
     return ax
+
+
+def _size(R: int, C: int, wide: float, title: str, label: str) -> tuple[float, float]:
+    """Inches for a matrix (R, C) with columns that `wide`, its title, and the label of its colour bar."""
+    width = max(2.4 + wide * C, BESIDE_TITLE + text_width(title, style.TITLE_TYPE) / 72.0)
+    height = max(1.6 + 0.32 * R, BESIDE_LABEL + text_width(label, style.LARGEST_TYPE) / 72.0)
+    return min(11.0, width), min(8.0, height)
 
 
 def bars(
