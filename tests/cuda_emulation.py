@@ -24,11 +24,11 @@ EMULATOR = Path(__file__).parent / "cuda_emulator" / "cuda.h"
 class Emulated:
     """What CuPy's RawModule is for a GPU."""
 
-    def __init__(self, library: ctypes.CDLL) -> None:
-        self.library = library
+    def __init__(self, library: ctypes.CDLL, number: int) -> None:
+        self.library, self.number = library, number
 
     def get_function(self, name: str) -> Any:
-        run = self.library[f"run_{name}"]
+        run = self.library[f"run_{self.number}_{name}"]
 
         def kernel(grid: tuple[int], block: tuple[int], arguments: tuple[Any, ...], shared_mem: int = 0) -> None:
             # a kernel gets each argument by the address of its value, which for an array is its address
@@ -47,26 +47,27 @@ def _value(argument: Any) -> np.ndarray:
     return np.array([argument])
 
 
-def compiled(folder: Path, source: str | None = None) -> Emulated:
-    """The kernels, or others of that source, as a library in a folder."""
-    source = kernels.SOURCE.read_text(encoding="utf-8") if source is None else source
-    names = re.findall(r'extern "C" __global__ void (\w+)', source)
-    runners = "\n".join(
-        f'extern "C" void run_{name}(unsigned grid, unsigned block, unsigned shared, void** arguments) '
-        f"{{ run({name}, grid, block, shared, arguments); }}"
-        for name in names
-    )
+def compiled(folder: Path, sources: list[str]) -> list[Emulated]:
+    """The kernels of each of the sources, all compiled at once into a library in a folder."""
+    parts = [f'#include "{EMULATOR}"']
+    for number, source in enumerate(sources):
+        parts += [f"namespace source_{number} {{", source.replace('extern "C"', ""), "}"]
+        parts += [
+            f'extern "C" void run_{number}_{name}(unsigned grid, unsigned block, unsigned shared, void** arguments) '
+            f"{{ run(source_{number}::{name}, grid, block, shared, arguments); }}"
+            for name in re.findall(r'extern "C" __global__ void (\w+)', source)
+        ]
     file, library = folder / "kernels.cpp", folder / "kernels.so"
-    file.write_text(f'#include "{EMULATOR}"\n{source}\n{runners}\n', encoding="utf-8")
+    file.write_text("\n".join(parts), encoding="utf-8")
     command = ["g++", "-O1", "-U_FORTIFY_SOURCE", "-std=c++17", "-w", "-shared", "-fPIC", str(file), "-o", str(library)]
     run = subprocess.run(command, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr[:3000]
-    return Emulated(ctypes.CDLL(str(library)))
+    return [Emulated(ctypes.CDLL(str(library)), number) for number in range(len(sources))]
 
 
 @cache
 def _of_the_package(folder: Path) -> Emulated:
-    return compiled(folder)
+    return compiled(folder, [kernels.source()])[0]
 
 
 def use_emulated_kernels(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
@@ -75,7 +76,7 @@ def use_emulated_kernels(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
         pytest.skip("g++ is not installed: it compiles the kernels for a processor")
     monkeypatch.setattr(kernels, "module", lambda dtype: _of_the_package(folder))
     monkeypatch.setattr("minineo.fast_cupy.decoding.captured", lambda step: step)
-    # smaller blocks, of two warps: they are emulated four times as fast
+    # smaller blocks, of two warps, and fewer of them for attention: they are emulated four times as fast
     smaller = {"kernels.THREADS": 64, "decoding.THREADS": 64, "decoding.WARPS": 2, "decoding.CHOOSING": 64}
-    for name, value in smaller.items():
+    for name, value in {**smaller, "decoding.PARTS": 3}.items():
         monkeypatch.setattr(f"minineo.fast_cupy.{name}", value)

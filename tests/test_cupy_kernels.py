@@ -140,36 +140,42 @@ def test_another_key_draws_other_tokens_and_the_same_key_the_same() -> None:
     assert drawn[0] == drawn[1] != drawn[2]
 
 
-@pytest.mark.parametrize(
-    ("right", "wrong"),
-    [
-        ("query - window + 1", "query - window"),
-        ("last - window + 1", "last - window"),
-        ("j <= query; j += blockDim.x)\n        largest", "j < query; j += blockDim.x)\n        largest"),
-        ("/ D + epsilon", "/ (D - 1) + epsilon"),
-        ("0.044715f", "0.05f"),
-        ("0x80000000u ? ~bits", "0x80000000u ? bits"),
-        ("*position += 1", "*position += 2"),
-        ("x[row] += sum", "x[row] = sum"),
-        ("__syncthreads();  // the parts of an earlier", "// the parts of an earlier"),
-        ("        normed[i] = (x[i] - mean) * scale * float(weight[i]) + float(bias[i]);\n    __syncthreads();",
-         "        normed[i] = (x[i] - mean) * scale * float(weight[i]) + float(bias[i]);"),
-    ],
-)  # fmt: skip
-def test_a_planted_mistake_is_seen(right: str, wrong: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    source = kernels.SOURCE.read_text(encoding="utf-8")
-    if right not in source:
-        pytest.fail(f"{right!r} is not in the source any more")
-    broken = compiled(tmp_path, source.replace(right, wrong))
-    monkeypatch.setattr(kernels, "module", lambda dtype: broken)
+MISTAKES = [
+    ("query - window + 1", "query - window"),
+    ("last - window + 1", "last - window"),
+    ("j <= query; j += blockDim.x)\n        largest", "j < query; j += blockDim.x)\n        largest"),
+    ("/ D + epsilon", "/ (D - 1) + epsilon"),
+    ("0.044715f", "0.05f"),
+    ("0x80000000u ? ~bits", "0x80000000u ? bits"),
+    ("*position += 1", "*position += 2"),
+    ("x[row] += sum", "x[row] = sum"),
+    ("(last - first + parts) / parts", "(last - first + 1) / parts"),
+    ("total += scale * one[i]", "total += one[i]"),
+    ("done[head] = 0", "done[head] = 1"),
+    ("__syncthreads();  // the parts of an earlier", "// the parts of an earlier"),
+    ("+ float(bias[i]);\n    __syncthreads();", "+ float(bias[i]);"),
+]
+
+
+@pytest.fixture(scope="session")
+def mistaken(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
+    source = kernels.source()
+    missing = [right for right, _ in MISTAKES if right not in source]
+    assert not missing, "not in the source any more"
+    return compiled(tmp_path_factory.mktemp("mistakes"), [source.replace(*mistake) for mistake in MISTAKES])
+
+
+@pytest.mark.parametrize("number", range(len(MISTAKES)), ids=[wrong for _, wrong in MISTAKES])
+def test_a_planted_mistake_is_seen(number: int, mistaken: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernels, "module", lambda dtype: mistaken[number])
     with pytest.raises(AssertionError):
         _everything()
 
 
 def _everything() -> None:
     test_layer_norm_and_gelu.hypothesis.inner_test(rows=2, D=100, seed=1)
+    test_masked_softmax.hypothesis.inner_test(shape=(2, 2, 5, 4), window=3, padded=True, seed=1)
     test_the_logits_of_every_step()
     test_the_transformer({})
     test_greedy_decoding(7, "glg", {})
-    test_masked_softmax()
     test_tokens_are_drawn_with_the_probabilities_of_the_softmax(1.5, 5)

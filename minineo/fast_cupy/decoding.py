@@ -28,7 +28,8 @@ from minineo.model.cache import Cache
 from minineo.model.names import BASE_PREFIX
 
 WARPS = THREADS // 32  # rows of a weight that a block multiplies at a time
-SHARED_FLOATS = 12 * 1024  # that a block may have: 48 KiB, without asking for more
+SHARED_FLOATS = 12 * 1024 - 128  # that a block may have: 48 KiB without asking for more, less what sums of a block take
+PARTS = 16  # blocks that share the positions which a head attends to
 MOST_BLOCKS = 2048  # of the head's product, whose rows they share: each block makes the layer norm anew
 CHOOSING = 1024  # threads of the one block that chooses the token
 
@@ -69,6 +70,8 @@ class Decoder:
             self.keys[i][:, T - 1 - kept : T - 1] = past_keys[0]
             self.values[i][:, T - 1 - kept : T - 1] = past_values[0]
         self.x, self.q, self.z = (xp.zeros((D,), dtype=xp.float32) for _ in range(3))
+        self.found = xp.zeros((config.num_heads, PARTS, config.head_size + 2), dtype=xp.float32)
+        self.done = xp.zeros((config.num_heads,), dtype=xp.int32)
         self.act = xp.zeros((config.inner_size,), dtype=xp.float32)
         self.logits = xp.zeros((config.vocab_size,), dtype=xp.float32)
 
@@ -96,9 +99,9 @@ class Decoder:
             shared_floats=D,
         )
         launch(
-            *("attend", self.dtype, config.num_heads, self.q, keys, values, self.position, self.z, d, self.S),
-            config.window(i) or 0,
-            shared_floats=self.S + WARPS * d,
+            *("attend", self.dtype, config.num_heads * PARTS, self.q, keys, values, self.position, self.z),
+            *(self.found, self.done, PARTS, d, self.S, config.window(i) or 0),
+            shared_floats=WARPS * d + _blocks(self.S, PARTS),
         )
         self._project_and_add(self.z, f"{attn}.out_proj")
         self._normed_product(f"{at}.ln_2", params[f"{at}.mlp.c_fc.weight"], params[f"{at}.mlp.c_fc.bias"], self.act)
@@ -155,7 +158,7 @@ def captured(step: Callable[[], None]) -> Callable[[], None]:
 
 def can_decode(params: Params, config: GPTNeoConfig, S: int) -> bool:
     """Whether there are kernels for such a model, and room for S positions in what a block of threads shares."""
-    shared = max(S + WARPS * config.head_size, config.inner_size, config.hidden_size)
+    shared = max(WARPS * config.head_size + _blocks(S, PARTS), config.inner_size, config.hidden_size)
     return (
         has_kernels(params[f"{BASE_PREFIX}wte.weight"].dtype)
         and activation(config.activation_function) is gelu_new

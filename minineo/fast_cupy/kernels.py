@@ -1,4 +1,4 @@
-"""The layers' kernels, as functions of arrays; `launch` starts any kernel of `kernels.cu`.
+"""The layers' kernels, as functions of arrays; `launch` starts any kernel of `kernels.cu` and `decoding.cu`.
 
 Dimensions: B batch, H heads, T queries, S keys, D hidden size.
 """
@@ -16,10 +16,15 @@ from array_api_compat import array_namespace
 
 from minineo.arrays import Array
 
-SOURCE = Path(__file__).with_name("kernels.cu")
+SOURCES = tuple(Path(__file__).with_name(name) for name in ("kernels.cu", "decoding.cu"))
 NUMBERS = {"float32": "float", "float16": "__half"}  # dtypes that there are kernels for, as CUDA calls them
 THREADS = 256  # of a block
 NULL = np.uint64(0)  # in place of an array that there is not
+
+
+def source() -> str:
+    """The code of all kernels."""
+    return "\n".join(file.read_text(encoding="utf-8") for file in SOURCES)
 
 
 @cache
@@ -27,7 +32,7 @@ def module(dtype: str) -> Any:
     """The kernels for parameters of that dtype, compiled; CuPy keeps what it has compiled on the disk."""
     cupy = import_module("cupy")
     options = ("-std=c++17", f"-DNUMBER={NUMBERS[dtype]}")
-    return cupy.RawModule(code=SOURCE.read_text(encoding="utf-8"), options=options)
+    return cupy.RawModule(code=source(), options=options)
 
 
 def launch(

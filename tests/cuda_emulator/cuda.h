@@ -1,4 +1,4 @@
-// CUDA on a processor, as far as kernels.cu needs it: the threads of a block take turns, the blocks follow one another.
+// CUDA on a processor, as far as our kernels need it: the threads of a block take turns, the blocks follow one another.
 //
 // Each thread is a coroutine (ucontext) that runs until it waits: for the block at __syncthreads, or for its warp in a
 // shuffle. A warp runs as far ahead of the others as it can, so that where a barrier is missing it overwrites what they
@@ -59,6 +59,12 @@ static unsigned __float_as_uint(float x) {
     unsigned bits;
     std::memcpy(&bits, &x, sizeof bits);
     return bits;
+}
+static void __threadfence() {}
+static int atomicAdd(int* address, int value) {
+    int before = *address;
+    *address += value;
+    return before;
 }
 static int atomicMin(int* address, int value) {
     int before = *address;
