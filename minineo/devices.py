@@ -6,9 +6,11 @@ arguments come from. Devices have torch's names (`minineo.device_names`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from functools import wraps
 from importlib import import_module
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 from array_api_compat import array_namespace, is_cupy_array, is_numpy_array
@@ -17,6 +19,9 @@ from minineo.arrays import Array, device_of
 from minineo.device_names import gpu_number
 
 INSTALL = 'pip install "minineo[cuda12]", or pip install "minineo[cuda13]": nvidia-smi says which CUDA the driver has'
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
 
 
 def to_device(array: Array, device: str) -> Array:
@@ -47,6 +52,27 @@ def check_device(device: str) -> None:
     number = gpu_number(device)
     if number is not None:
         _cupy(device, number)
+
+
+def current_device(array: Array) -> AbstractContextManager[Any]:
+    """A context in which an array's device is the current one, if its library has such a thing.
+
+    CuPy has, one for each thread: results are made on it, and arrays on other GPUs are refused.
+    """
+    device: AbstractContextManager[Any] = array.device if is_cupy_array(array) else nullcontext()
+    return device
+
+
+def on_its_device(method: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+    """A method of a model, in which the device of the model's parameters is the current one."""
+
+    @wraps(method)
+    def run(*arguments: Arguments.args, **named: Arguments.kwargs) -> Result:
+        model: Any = arguments[0]
+        with current_device(next(iter(model.params.values()))):
+            return method(*arguments, **named)
+
+    return run
 
 
 def device_name(array: Array) -> str:

@@ -15,7 +15,7 @@ from minineo.arrays import Array, converted
 from minineo.checkpoints import floating_dtype
 from minineo.checkpoints.directory import FLAX_FORMATS, FORMATS
 from minineo.config import GPTNeoConfig
-from minineo.devices import all_to_device, check_device, device_name
+from minineo.devices import all_to_device, check_device, device_name, on_its_device
 from minineo.edits import Edits, editing
 from minineo.fast import FAST
 from minineo.fast.choose import functions_for
@@ -136,6 +136,7 @@ class GPTNeoPreTrainedModel(Generic[Output]):
         """Where the parameters are: "cpu", "cuda:0", or what another library calls its device."""
         return device_name(self.params[f"{self.prefix}wte.weight"])
 
+    @on_its_device
     def to(self, device: str | None = None, dtype: Any = None) -> Self:
         """Move the parameters to a device ("cpu": NumPy, "cuda" or "cuda:1": CuPy), convert them, or both.
 
@@ -167,6 +168,7 @@ class GPTNeoPreTrainedModel(Generic[Output]):
         inputs = {"use_cache": False, "attention_mask": attention_mask, **inputs}
         return dict(type(self).forward(params, self.config, input_ids, **inputs).items())
 
+    @on_its_device
     def __call__(
         self,
         input_ids: Array | None = None,
@@ -224,6 +226,7 @@ class GPTNeoPreTrainedModel(Generic[Output]):
         as_output = config.return_dict if return_dict is None else return_dict
         return cast(Output, output if as_output else output.to_tuple())
 
+    @on_its_device
     def loss_and_grads(
         self,
         input_ids: Array | None = None,

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from minineo.arrays import Array, at_least_float32, beside
 from minineo.classes import GPTNeoForCausalLM
-from minineo.devices import to_device
+from minineo.devices import on_its_device, to_device
 from minineo.fast.choose import functions_for
 from minineo.layers.softmax import log_softmax
 from minineo.model.names import BASE_PREFIX
@@ -110,6 +110,7 @@ def windows(length: int, longest: int, stride: int) -> Iterator[tuple[int, int, 
             return
 
 
+@on_its_device
 def window_losses(model: GPTNeoForCausalLM, ids: Array, predicted: int) -> Array:
     """-log p, in nats, of each of the last `predicted` tokens of a window (T,), given all before it: (predicted,)."""
     config, params = model.config, model.params

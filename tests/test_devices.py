@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,13 +14,14 @@ import array_api_strict as strict
 import numpy as np
 import pytest
 from stand_ins import GPU, cupy_with, on_host, use_cupy_of_strict
-from tiny_models import ALL_CLASSES, tiny
+from tiny_models import ALL_CLASSES, tiny, tokens
 
 import minineo
 from minineo import cli, devices
 from minineo.classes import GPTNeoForCausalLM
 from minineo.device_names import gpu_number
 from minineo.devices import all_to_device, check_device, device_name, library_name, to_device
+from minineo.generation import generate_steps
 
 
 @pytest.mark.parametrize(
@@ -184,6 +188,70 @@ class TestOnADevice:
         ):
             minineo.generate("x", model=model, tokenizer=tokenizer, device="cuda")
         assert minineo.generate("x", model=model, tokenizer=tokenizer, device="cpu", max_new_tokens=1)
+
+
+class TestTheCurrentDevice:
+    """CuPy makes results on the current device, and refuses arrays of others: it has to be the model's meanwhile."""
+
+    @pytest.fixture
+    def entered(self, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+        """The arrays whose devices are current ones, the latest last."""
+        arrays: list[Any] = []
+
+        @contextmanager
+        def current(array: Any) -> Iterator[None]:
+            arrays.append(array)
+            yield
+            arrays.pop()
+
+        for module in (devices, import_module("minineo.generation.generate")):
+            monkeypatch.setattr(module, "current_device", current)
+        return arrays
+
+    def test_is_a_device_of_cupy_or_none(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        with devices.current_device(np.zeros(1)):
+            pass
+        array = SimpleNamespace(device=nullcontext("the device"))
+        monkeypatch.setattr("minineo.devices.is_cupy_array", lambda other: other is array)
+        with devices.current_device(array) as current:
+            assert current == "the device"
+
+    @pytest.mark.parametrize(
+        "use",
+        [
+            lambda model, ids, seen: model(ids, tap=seen),
+            lambda model, ids, seen: model(ids, edits={"embed": lambda value: seen("", value)}),
+            lambda model, ids, seen: model.trace(ids, edits={"embed": lambda value: seen("", value)}),
+            lambda model, ids, seen: model.generate(ids, streamer=SimpleNamespace(put=seen, end=str)),
+            lambda model, ids, seen: model.generate(ids, num_beams=2, edits={"embed": lambda value: seen("", value)}),
+            lambda model, ids, seen: model.loss_and_grads(ids, labels=ids, masks=lambda *_: seen("", None)),
+        ],
+    )
+    def test_is_the_models_while_it_computes(self, use: Any, entered: list[Any]) -> None:
+        model, ids, count = tiny(GPTNeoForCausalLM), tokens(1, 4), 0
+
+        def seen(name: Any, value: Any = None) -> Any:
+            nonlocal count
+            assert any(entered[-1] is weight for weight in model.params.values())
+            count += 1
+            return value
+
+        use(model, ids, seen)
+        assert count > 0
+        assert not entered
+
+    def test_is_the_callers_between_the_steps_of_a_stream(self, entered: list[Any]) -> None:
+        inside: list[int] = []
+
+        def seen(value: Any) -> Any:
+            inside.append(len(entered))
+            return value
+
+        steps = generate_steps(tiny(GPTNeoForCausalLM), tokens(1, 4), max_new_tokens=3, edits={"embed": seen})
+        for count, _ in enumerate(steps, start=1):
+            assert not entered
+            assert len(inside) == count
+        assert min(inside) > 0
 
 
 def test_arrays_of_a_dictionary(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 from array_api_compat import array_namespace
 
 from minineo.arrays import Array
+from minineo.devices import current_device, on_its_device
 from minineo.edits import editing
 from minineo.generation.arguments import GenerationArguments, Processor, resolve, with_lengths
 from minineo.generation.beam import beam_search
@@ -32,6 +33,7 @@ from minineo.progress import with_progress
 OUTPUT_ARGUMENTS = ("streamer", "return_dict_in_generate", "output_scores", "output_logits")
 
 
+@on_its_device
 def generate(
     model: Any,
     input_ids: Array | None = None,
@@ -83,6 +85,7 @@ def generate(
     return GenerateDecoderOnlyOutput(sequences, record.scores_so_far, record.logits_so_far, record.cache)
 
 
+@on_its_device
 def generate_steps(
     model: Any,
     input_ids: Array | None = None,
@@ -101,7 +104,18 @@ def generate_steps(
     plan = _plan(model, input_ids, attention_mask, generation_config, arguments)
     if plan.arguments.num_beams > 1:
         raise ValueError("num_beams: beam search knows its tokens only at the end. Pass num_beams=1, or call generate.")
-    return (array_namespace(tokens).astype(tokens, plan.dtype) for tokens in _search(model, plan, Record()))
+    return _steps(iter(_search(model, plan, Record())), plan.dtype, plan.context.input_ids)
+
+
+def _steps(search: Iterator[Array], dtype: Any, prompt: Array) -> Iterator[Array]:
+    """The steps of a search in that dtype. Between them the caller's current device is the caller's."""
+    while True:
+        with current_device(prompt):
+            tokens = next(search, None)
+            if tokens is None:
+                return
+            tokens = array_namespace(tokens).astype(tokens, dtype)
+        yield tokens
 
 
 @dataclass(frozen=True)

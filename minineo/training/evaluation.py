@@ -13,7 +13,7 @@ from array_api_compat import array_namespace
 
 from minineo.arrays import Array, beside
 from minineo.classes import GPTNeoForCausalLM
-from minineo.devices import to_device
+from minineo.devices import on_its_device, to_device
 from minineo.layers.softmax import log_softmax
 from minineo.scoring import bits_per_byte
 from minineo.tokenizer import GPT2Tokenizer
@@ -53,6 +53,7 @@ def evaluate(
     return Evaluation(float(nats.mean()), bits_per_byte(float(nats[is_text].mean()), int(is_text.sum()), size))
 
 
+@on_its_device
 def token_losses(model: GPTNeoForCausalLM, ids: Array) -> Array:
     """-log p of every token of a window (T + 1,) but the first: (T,), in nats."""
     weight = model.params["transformer.wte.weight"]

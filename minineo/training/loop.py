@@ -16,7 +16,7 @@ import numpy as np
 from minineo.arrays import Array
 from minineo.checkpoints import cast
 from minineo.classes import GPTNeoForCausalLM
-from minineo.devices import to_device
+from minineo.devices import current_device, to_device
 from minineo.model.block import Params
 from minineo.training import log
 from minineo.training.checkpoint import DAMAGED, read_checkpoint
@@ -71,6 +71,7 @@ def _train(options: TrainingOptions, resume: bool, progress: bool, processes: Al
     dropout_seed = options.seed if has_dropout else None
     is_first = processes.rank == 0
     with (
+        current_device(next(iter(run.model.params.values()))),
         loss_and_grads_of(run, workers, dropout_seed) as loss_and_grads,
         Reporter(run, workers, progress and is_first) as reporter,
         StopRequest() as request,

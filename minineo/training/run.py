@@ -12,7 +12,7 @@ from typing import Any
 from array_api_compat import array_namespace
 
 from minineo.classes import GPTNeoForCausalLM
-from minineo.devices import all_to_device, check_device
+from minineo.devices import all_to_device, check_device, current_device
 from minineo.layers.activations import activation
 from minineo.tokenizer import GPT2Tokenizer
 from minineo.training import checkpoint, checkpoint_files, log
@@ -190,7 +190,8 @@ def continue_run(options: TrainingOptions, progress: bool = False) -> Run:
         warnings.warn(f"{', '.join(changed)}: not what the run was begun with; steps to come follow it", stacklevel=2)
     optimizer = make_optimizer(options)
     model = found.model.to(options.device)
-    optimizer.load_state(all_to_device(found.moments, options.device), found.position.step, model.params)
+    with current_device(next(iter(model.params.values()))):
+        optimizer.load_state(all_to_device(found.moments, options.device), found.position.step, model.params)
     checkpoint_files.remove_later(output, found.position.step)  # all of them were damaged
     log.cut_files(output, found.position.sizes)
     return Run(options, corpus, found.model, optimizer, steps, found.position)
