@@ -69,7 +69,7 @@ def check_memory(content: bytes, costs: dict[str, int], file_size: int) -> None:
 
 def _check_levels(value: Any) -> None:
     level = [value] if isinstance(value, dict | list) else []
-    for _ in range(MOST_LEVELS):
+    for _ in range(MOST_LEVELS + 1):
         if not level:
             return
         level = [

@@ -15,6 +15,7 @@ import numpy as np
 from minineo.arrays import Array
 from minineo.checkpoints.directory import read_state_dict
 from minineo.checkpoints.dtypes import BFLOAT16, cast, floating_dtype, is_floating
+from minineo.checkpoints.errors import CheckpointError, quote
 from minineo.checkpoints.match import MASK_BUFFER, same_bits
 from minineo.checkpoints.save import parse_size, save_state_dict
 from minineo.config import CONFIG_FILE
@@ -72,6 +73,7 @@ def convert(
     state = read_state_dict(source)
     left_out = _superfluous(state, bool(config.get("tie_word_embeddings", True)))
     kept = [name for name in state if name not in left_out]
+    _check_savable(state, source)
     params = {
         name: _converted(state[name], target)
         for name in with_progress(kept, progress, desc="Converting tensors", unit="tensor")
@@ -111,7 +113,16 @@ def _superfluous(state: Mapping[str, Array], tied: bool) -> list[str]:
 
 
 def _equal(a: Array, b: Array) -> bool:
-    return bool(a.shape == b.shape and same_bits(a, b))
+    return bool(a.ndim == 2 and a.shape == b.shape and same_bits(a, b))
+
+
+def _check_savable(state: Mapping[str, Array], source: Path) -> None:
+    for name, array in state.items():
+        if array.dtype.kind == "c" or name == "__metadata__":
+            raise CheckpointError(
+                f"{source}: tensor {quote(name)}: dtype {array.dtype}, which safetensors cannot hold under this name; "
+                "no model has such a parameter"
+            )
 
 
 def _converted(array: Array, target: np.dtype[Any] | None) -> Array:

@@ -16,10 +16,12 @@ import numpy as np
 from minineo.arrays import Array
 from minineo.edits import Edits
 from minineo.generation.checks import check_values, from_where, plain
+from minineo.quoting import quote
 
 Processor = Callable[[Array, Array], Array]  # (ids so far (N, T), scores (N, V)) -> new scores (N, V)
 Criterion = Callable[[Array, Any], Any]  # (ids so far (N, T), scores so far or None) -> which rows are done, (N,)
 
+MOST_STORED = 100  # beams, or sequences to return, that a checkpoint may ask for
 DEFAULT_NEW_TOKENS = 20  # where neither max_length nor max_new_tokens is given
 NONE_HAS_A_MEANING = {"top_k", "eos_token_id", "pad_token_id"}  # elsewhere None stands for the default
 SPECIAL_TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id")
@@ -144,6 +146,7 @@ def resolve(
         values.pop("max_new_tokens", None)  # a length that the caller names wins over either that is stored
     named = {name: plain(value) for name, value in given.items() if value is not None or name in NONE_HAS_A_MEANING}
     origins = {name: origin for name, origin in origins.items() if name not in named}
+    _check_stored(values, origins)
     arguments = GenerationArguments(**(values | named))
     check_values(arguments, config.vocab_size, origins)
     # A token that the model cannot produce ends nothing: -1 in some old files, 50256 beside a small test vocabulary.
@@ -188,6 +191,17 @@ def with_lengths(
             f"but at most {new} can come (max_length or max_new_tokens).{from_where(asked, origins)}"
         )
     return replace(arguments, max_length=prompt_length + new, max_new_tokens=new, min_length=shortest)
+
+
+def _check_stored(values: Mapping[str, Any], origins: Mapping[str, str]) -> None:
+    """Raise for more work than a file, which may come from anybody, should make of a call."""
+    for name in ("num_beams", "num_return_sequences"):
+        value = values.get(name)
+        if origins.get(name) == STORED and isinstance(value, int) and value > MOST_STORED:
+            raise ValueError(
+                f"{name}: received {quote(value)}, expected at most {MOST_STORED} from a file. If you want as many, "
+                f"pass {name} yourself.{from_where(name, origins)}"
+            )
 
 
 def _suggestion(name: str) -> str:
