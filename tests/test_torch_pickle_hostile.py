@@ -25,6 +25,7 @@ from torch_files import Call, Name, Stored, pickled, rebuild, tensor, write_old,
 
 from minineo.checkpoints import CheckpointError
 from minineo.checkpoints.torch_file import MAX_PICKLE_BYTES, describe_torch, open_torch
+from minineo.checkpoints.torch_pickle import ADMITTED
 
 MARKER = "it-has-run"
 TOUCH = f"open({MARKER!r}, 'w').close()"
@@ -373,3 +374,16 @@ def test_a_pipe(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "x.bin")
     with pytest.raises(CheckpointError, match="not a file"):
         open_torch(tmp_path / "x.bin")
+
+
+def test_no_other_name_is_admitted() -> None:
+    """Written out once more: a name that is added has to be added here, too, by somebody who thinks twice."""
+    storages = "Float Half BFloat16 Double Long Int Short Char Byte Bool ComplexFloat".split()
+    assert set(ADMITTED) == {
+        ("collections", "OrderedDict"),
+        ("torch", "Size"),
+        ("torch._utils", "_rebuild_tensor"),
+        ("torch._utils", "_rebuild_tensor_v2"),
+        ("torch._utils", "_rebuild_parameter"),
+        *(("torch", f"{kind}Storage") for kind in storages),
+    }
