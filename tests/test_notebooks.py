@@ -148,12 +148,15 @@ def test_it_becomes_a_page_without_warnings(path: Path, caplog: pytest.LogCaptur
     with caplog.at_level(logging.WARNING):
         html, _ = nbconvert.HTMLExporter(template_name="classic").from_filename(str(path))
     assert not [record.getMessage() for record in caplog.records]
-    pictures = [cell["metadata"]["alt"] for cell in cells(path, "code") for _ in filter(_is_picture, cell["outputs"])]
+    pictures = [text for cell in cells(path, "code") for output in cell["outputs"] for text in _alts(cell, output)]
     assert re.findall(r'<img alt="([^"]*)"', html) == [escape(text, quote=False) for text in pictures]
 
 
-def _is_picture(output: Output) -> bool:
-    return "image/png" in shown(output)
+def _alts(cell: Cell, output: Output) -> list[str]:
+    """The texts that stand for the pictures of an output: of its cell, or of Markdown that holds a picture."""
+    if "image/png" in shown(output):
+        return [cell["metadata"]["alt"]]
+    return re.findall(r"!\[([^\]]*)\]\(", shown(output).get("text/markdown", ""))
 
 
 @pytest.mark.notebooks
