@@ -17,6 +17,10 @@ MOST_LEVELS = 100  # of lists and objects in one another: who walks through them
 # What json.loads takes at most for each of these characters, measured: `[]`, 2 bytes of a file, are 88 of memory.
 _COSTS = {",": 40, "[": 90, "{": 90, '"': 45, ":": 250}
 
+# A character beyond U+FFFF may be spelled as a pair, "\ud83d\ude00"; an escape with a group 1 is only half of one.
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+_ESCAPES = re.compile(rb"\\(?:u[dD][89abAB]..\\u[dD][c-fC-F]..|(u[dD][89a-fA-F])|.)", re.DOTALL)
+
 
 def read_json_object(path: Path) -> dict[str, Any]:
     """Read a file that holds one JSON object in UTF-8; anything else is a ValueError that names the file."""
@@ -32,8 +36,8 @@ def read_json_object(path: Path) -> dict[str, Any]:
 def read_bytes(path: Path) -> bytes:
     """Read a file that has the size of a text; a larger one is a ValueError."""
     size = path.stat().st_size
-    if size > 4 * SPARE_BYTES:
-        raise ValueError(f"has {size:,} bytes, expected at most {4 * SPARE_BYTES:,}")
+    if size > SPARE_BYTES:
+        raise ValueError(f"has {size:,} bytes, expected at most {SPARE_BYTES:,}")
     return path.read_bytes()
 
 
@@ -41,10 +45,12 @@ def parse_json(content: bytes, file_size: int | None = None, **hooks: Any) -> An
     """The value of a JSON text in UTF-8, which is a file or part of a larger one; `hooks` are those of `json.loads`.
 
     Raises:
-        ValueError: it is not JSON, would take more memory than `SPARE_BYTES` says, or is nested deeper than
-            `MOST_LEVELS`.
+        ValueError: it is not JSON, has half a surrogate pair in it, which is no text, would take more memory than
+            `SPARE_BYTES` says, or is nested deeper than `MOST_LEVELS`.
     """
     check_memory(content, _COSTS, len(content) if file_size is None else file_size)
+    if _SURROGATE.search(content) and any(escape[1] for escape in _ESCAPES.finditer(content)):
+        raise ValueError("half a surrogate pair")
     try:
         value = json.loads(content.decode("utf-8"), **hooks)
     except RecursionError:
@@ -56,7 +62,15 @@ def parse_json(content: bytes, file_size: int | None = None, **hooks: Any) -> An
 def check_memory(content: bytes, costs: dict[str, int], file_size: int) -> None:
     """Raise a ValueError where a text would take too much memory; `costs` says what some characters stand for."""
     allowed = 2 * file_size + SPARE_BYTES
-    widest = 4 if re.search(rb"[\xf0-\xff]", content) else 2 if re.search(rb"[\xc4-\xff]", content) else 1
+    widest = (
+        1
+        if content.isascii()
+        else 4
+        if re.search(rb"[\xf0-\xff]", content)
+        else 2
+        if re.search(rb"[\xc4-\xff]", content)
+        else 1
+    )
     text = widest * len(content)
     needed = max(2.3 * text, text + 6.3 * len(content) if rb"\u" in content else 0)  # the text, and a string as long
     needed += sum(cost * content.count(character.encode()) for character, cost in costs.items())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import time
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -96,8 +97,23 @@ def test_who_trusts_a_larger_file_can_have_it(monkeypatch: pytest.MonkeyPatch) -
 def test_a_file_that_is_too_large_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(json_file, "SPARE_BYTES", 10)
     (tmp_path / "config.json").write_text(" " * 50)
-    with pytest.raises(ValueError, match=r"config\.json: not valid JSON \(has 50 bytes, expected at most 40\)"):
+    with pytest.raises(ValueError, match=r"config\.json: not valid JSON \(has 50 bytes, expected at most 10\)"):
         GPTNeoConfig.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "text", [r"\ud800", r"\udc00", r"\ude00\ud83d", r"\ud83d\ud83d\ude00", r"\uD83Dx", r"\\\ud800"]
+)
+def test_half_a_surrogate_pair(tmp_path: Path, text: str) -> None:
+    (tmp_path / "vocab.json").write_text(f'{{"{text}": 0}}')
+    with pytest.raises(ValueError, match=r"vocab\.json is not valid JSON: half a surrogate pair"):
+        read_vocab(tmp_path / "vocab.json")
+
+
+@pytest.mark.parametrize("text", [r"\ud83d\ude00", r"\\ud800", r"\u4e00", r"\"\uD83D\uDE00\n"])
+def test_whole_surrogate_pairs(tmp_path: Path, text: str) -> None:
+    (tmp_path / "vocab.json").write_text(f'{{"{text}": 0}}')
+    assert read_vocab(tmp_path / "vocab.json") == {json.loads(f'"{text}"'): 0}
 
 
 @pytest.mark.parametrize(("levels", "fits"), [(json_file.MOST_LEVELS, True), (json_file.MOST_LEVELS + 1, False)])
@@ -144,6 +160,14 @@ def test_a_merge_of_very_many_parts(tmp_path: Path) -> None:
     (tmp_path / "merges.txt").write_text("a " * 5_000_000)
     with pytest.raises(ValueError, match="must be two tokens"):
         read_merges(tmp_path / "merges.txt")
+
+
+def test_a_large_text_is_refused_soon() -> None:
+    content = b'["' + b"\\u4e00 \xf0\x9f\x98\x80" * 5_000_000 + b'"]'
+    began = time.process_time()
+    with pytest.raises(ValueError, match="may take"):
+        json_file.parse_json(content)
+    assert time.process_time() - began < 1
 
 
 def test_a_vocabulary_in_another_encoding(tmp_path: Path) -> None:
@@ -223,7 +247,7 @@ def test_links_in_a_circle(tmp_path: Path, name: str) -> None:
     assert str(tmp_path) in str(caught.value)
 
 
-@pytest.mark.parametrize("shard", ["x" * 300, "é" * 200, "\ud800", "a\nb", "\x1b[31m", "a\0"])
+@pytest.mark.parametrize("shard", ["x" * 300, "é" * 200, "a\nb", "\x1b[31m", "a\0"])
 def test_names_of_shards_that_no_file_has(tmp_path: Path, shard: str) -> None:
     (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": shard}}))
     with pytest.raises(CheckpointError, match="expected the plain name of a file") as caught:

@@ -109,8 +109,6 @@ def _object_without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(result) < len(pairs):
         twice, _ = Counter(name for name, _ in pairs).most_common(1)[0]
         raise ValueError(f"the name {quote(twice)} occurs twice")
-    for name in result:
-        name.encode("utf-8")  # JSON can spell half a surrogate pair, which is no text (UnicodeEncodeError)
     return result
 
 

@@ -184,7 +184,7 @@ def _nudge(container: Any, key: Any, other: Any, random: Random) -> None:
 
 
 def _repeat(container: Any, key: Any, other: Any, random: Random) -> None:
-    count = random.choice([2, 2 if isinstance(container[key], dict | list) else 2000])
+    count = random.choice([2, 2 if isinstance(container[key], dict | list) else 300])
     if isinstance(container, list):
         container[key:key] = [container[key]] * count
     else:
