@@ -49,6 +49,8 @@ def _value(argument: Any) -> np.ndarray:
 
 def compiled(folder: Path, sources: list[str]) -> list[Emulated]:
     """The kernels of each of the sources, all compiled at once into a library in a folder."""
+    if shutil.which("g++") is None:
+        pytest.skip("g++ is not installed: it compiles the kernels for a processor")
     parts = [f'#include "{EMULATOR}"']
     for number, source in enumerate(sources):
         parts += [f"namespace source_{number} {{", source.replace('extern "C"', ""), "}"]
@@ -72,9 +74,8 @@ def _of_the_package(folder: Path) -> Emulated:
 
 def use_emulated_kernels(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     """Let `minineo.fast_cupy` run its kernels on NumPy arrays, and launch without a graph."""
-    if shutil.which("g++") is None:
-        pytest.skip("g++ is not installed: it compiles the kernels for a processor")
-    monkeypatch.setattr(kernels, "module", lambda dtype: _of_the_package(folder))
+    emulated = _of_the_package(folder)
+    monkeypatch.setattr(kernels, "module", lambda dtype: emulated)
     monkeypatch.setattr("minineo.fast_cupy.decoding.captured", lambda step: step)
     # smaller blocks, of two warps, and fewer of them for attention: they are emulated four times as fast
     smaller = {"kernels.THREADS": 64, "decoding.THREADS": 64, "decoding.WARPS": 2, "decoding.CHOOSING": 64}

@@ -14,6 +14,8 @@ from minineo.classes import GPTNeoForCausalLM
 from minineo.fast_cupy.decoding import can_decode, decoded
 from minineo.generation import generate_steps
 
+pytestmark = pytest.mark.emulation
+
 
 @pytest.fixture(scope="module")
 def _folder(tmp_path_factory: pytest.TempPathFactory) -> Path:

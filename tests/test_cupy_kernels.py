@@ -13,12 +13,14 @@ from hypothesis import strategies as st
 from tiny_models import tiny, tokens
 
 from minineo.classes import GPTNeoForCausalLM
-from minineo.fast_cupy import FAST_CUPY, kernels
-from minineo.fast_cupy.decoding import Decoder, decoded
+from minineo.fast_cupy import FAST_CUPY, decoding, kernels
+from minineo.fast_cupy.decoding import Decoder, can_decode, decoded
 from minineo.layers.activations import gelu_new
 from minineo.layers.attention import visible
 from minineo.layers.layer_norm import layer_norm
 from minineo.layers.softmax import softmax
+
+pytestmark = pytest.mark.emulation
 
 SETTINGS = settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -79,6 +81,20 @@ def test_the_transformer(fields: dict[str, Any]) -> None:
     continued = forward(model.params, model.config, tokens(2, 2), functions=FAST_CUPY, **more)
     more["past_key_values"] = expected.past_key_values
     assert_close(continued.logits, model(tokens(2, 2), **more).logits)
+
+
+def test_parameters_of_two_dtypes_are_for_the_reference() -> None:
+    model = tiny(GPTNeoForCausalLM, "gl")
+    norm = "transformer.ln_f.weight"
+    model.params[norm] = model.params[norm].astype(np.float64)
+    output = type(model).forward(model.params, model.config, tokens(1, 4), functions=FAST_CUPY)
+    assert_close(output.logits, type(model).forward(model.params, model.config, tokens(1, 4)).logits)
+    assert not can_decode(model.params, model.config, 9)
+
+
+def test_what_a_block_shares_fits_beside_what_its_sums_take() -> None:
+    """A GPU refuses a launch with more than 48 KiB; nvrtc counts 272 bytes of static memory for `attend`."""
+    assert 4 * decoding.SHARED_FLOATS + 272 <= 48 * 1024
 
 
 @pytest.mark.parametrize("prompt", [1, 2, 7])

@@ -159,11 +159,7 @@ def captured(step: Callable[[], None]) -> Callable[[], None]:
 def can_decode(params: Params, config: GPTNeoConfig, S: int) -> bool:
     """Whether there are kernels for such a model, and room for S positions in what a block of threads shares."""
     shared = max(WARPS * config.head_size + _blocks(S, PARTS), config.inner_size, config.hidden_size)
-    return (
-        has_kernels(params[f"{BASE_PREFIX}wte.weight"].dtype)
-        and activation(config.activation_function) is gelu_new
-        and shared <= SHARED_FLOATS
-    )
+    return has_kernels(params) and activation(config.activation_function) is gelu_new and shared <= SHARED_FLOATS
 
 
 def _blocks(count: int, each: int) -> int:

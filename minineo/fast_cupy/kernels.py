@@ -73,7 +73,7 @@ def layer_norm(x: Array, weight: Array, bias: Array, epsilon: float) -> Array:
     """As `minineo.layers.layer_norm.layer_norm`."""
     x, xp = contiguous(x), array_namespace(x)
     y, D = xp.empty_like(x), x.shape[-1]
-    launch("layer_norm", x.dtype, x.size // D, x, weight, bias, y, float(epsilon), D)
+    launch("layer_norm", x.dtype, x.size // D, x, contiguous(weight), contiguous(bias), y, float(epsilon), D)
     return y
 
 

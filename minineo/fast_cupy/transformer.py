@@ -5,8 +5,6 @@ Dimensions: B batch, T new positions, S positions seen (past and new), D hidden 
 
 from __future__ import annotations
 
-from typing import Any
-
 from array_api_compat import array_namespace
 
 from minineo.arrays import Array, at_least_float32
@@ -42,7 +40,7 @@ def transformer(
     """As `minineo.model.transformer.transformer`, which does the work where more is asked for than the result."""
     arguments = (input_ids, attention_mask, position_ids, token_type_ids, inputs_embeds, past_key_values, use_cache)
     plain = tap is no_tap and masks is no_masks and not output_attentions and not output_hidden_states
-    if not plain or not has_kernels(params[f"{prefix}wte.weight"].dtype):
+    if not plain or not has_kernels(params):
         return reference.transformer(
             params, config, *arguments, output_attentions, output_hidden_states, tap=tap, masks=masks, prefix=prefix
         )
@@ -60,9 +58,10 @@ def transformer(
     return BaseModelOutputWithPast(x, Cache(tuple(kept), past + x.shape[1]) if use_cache else None)
 
 
-def has_kernels(dtype: Any) -> bool:
-    """Whether there are kernels for parameters of this dtype."""
-    return str(dtype) in kernels.NUMBERS
+def has_kernels(params: Params) -> bool:
+    """Whether there are kernels for the dtype of these parameters, which has to be one for all of them."""
+    dtypes = {array.dtype for array in params.values()}
+    return len(dtypes) == 1 and str(dtypes.pop()) in kernels.NUMBERS
 
 
 def _block(
