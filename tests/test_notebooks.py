@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from conftest import require
-from notebook_pages import FOLDER, ROOT, Cell, Output, cells, code_lines, comparable, runs_of_lines, shown, tags
+from notebook_pages import FOLDER, ROOT, Cell, cells, code_lines, comparable, runs_of_lines, shown, tags
 
 PROMPT = "A woodcutter lived in the forest. One day the woodcutter went into the"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
@@ -148,15 +148,19 @@ def test_it_becomes_a_page_without_warnings(path: Path, caplog: pytest.LogCaptur
     with caplog.at_level(logging.WARNING):
         html, _ = nbconvert.HTMLExporter(template_name="classic").from_filename(str(path))
     assert not [record.getMessage() for record in caplog.records]
-    pictures = [text for cell in cells(path, "code") for output in cell["outputs"] for text in _alts(cell, output)]
+    pictures = [text for cell in cells(path) for text in _alts(cell)]
     assert re.findall(r'<img alt="([^"]*)"', html) == [escape(text, quote=False) for text in pictures]
 
 
-def _alts(cell: Cell, output: Output) -> list[str]:
-    """The texts that stand for the pictures of an output: of its cell, or of Markdown that holds a picture."""
-    if "image/png" in shown(output):
-        return [cell["metadata"]["alt"]]
-    return re.findall(r"!\[([^\]]*)\]\(", shown(output).get("text/markdown", ""))
+def _alts(cell: Cell) -> list[str]:
+    """The texts that stand for the pictures of a cell: its own, or those of Markdown that holds pictures."""
+    markdown = [cell["source"]] if cell["cell_type"] == "markdown" else []
+    found = []
+    for output in cell.get("outputs", []):
+        if "image/png" in shown(output):
+            found.append(cell["metadata"]["alt"])
+        markdown.append(shown(output).get("text/markdown", ""))
+    return found + re.findall(r"!\[([^\]]*)\]\(", "\n".join(markdown))
 
 
 @pytest.mark.notebooks
