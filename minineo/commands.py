@@ -106,6 +106,7 @@ def inspect(options: argparse.Namespace) -> None:
     """Print a checkpoint's configuration and parameters, from its headers alone, however large it is."""
     from minineo.bundled import checkpoint_directory
     from minineo.checkpoints import describe
+    from minineo.quoting import quote
 
     with checkpoint_directory(options.checkpoint, ["weights"], ["config"], **hub_options(options)) as checkpoint:
         tensors = describe(checkpoint)
@@ -113,7 +114,8 @@ def inspect(options: argparse.Namespace) -> None:
     rows = [("parameter", "shape", "dtype", "numbers", "bytes")]
     for tensor in tensors:
         shape = " x ".join(map(str, tensor.shape)) or "scalar"
-        rows.append((tensor.name, shape, tensor.dtype, f"{math.prod(tensor.shape):,}", f"{tensor.nbytes:,}"))
+        name = tensor.name if tensor.name.isprintable() else quote(tensor.name)  # or it could command the terminal
+        rows.append((name, shape, tensor.dtype, f"{math.prod(tensor.shape):,}", f"{tensor.nbytes:,}"))
     print_table(rows, right=(3, 4))
     files = len({tensor.file for tensor in tensors})
     numbers = sum(math.prod(tensor.shape) for tensor in tensors)

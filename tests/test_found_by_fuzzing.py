@@ -18,6 +18,8 @@ from tiny_models import tiny, tokens
 from minineo import GPT2Tokenizer, GPTNeoConfig, GPTNeoForCausalLM, json_file
 from minineo.checkpoints import CheckpointError, read_state_dict, save_safetensors
 from minineo.checkpoints.convert import convert
+from minineo.checkpoints.torch_file import MAX_PICKLE_BYTES
+from minineo.cli import main
 from minineo.quoting import quote
 from minineo.tokenizer.files import read_merges, read_vocab
 
@@ -273,6 +275,29 @@ def test_what_safetensors_cannot_hold(tmp_path: Path) -> None:
         with pytest.raises(CheckpointError, match=message):
             convert(tmp_path / file, tmp_path / "new")
     assert sorted(os.listdir(tmp_path)) == ["a.safetensors", "b.bin"]
+
+
+def test_names_that_would_command_the_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    save_safetensors({"\x1b[2Jx": np.float32([1])}, tmp_path / "a.safetensors")
+    assert main(["inspect", str(tmp_path / "a.safetensors")]) == 0
+    printed = capsys.readouterr().out
+    assert "\x1b" not in printed
+    assert r"'\x1b[2Jx'" in printed
+
+
+# Pickles --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_a_long_name_of_wide_characters(tmp_path: Path, old: bool) -> None:
+    name = "x" * (MAX_PICKLE_BYTES - 2000) + "\U0001f600"
+    torch_files.save(tmp_path / "x.bin", {name: np.float32([1])}, old)
+    tracemalloc.start()
+    try:
+        assert list(read_state_dict(tmp_path / "x.bin")) == [name]
+        assert tracemalloc.get_traced_memory()[1] < 2 * (tmp_path / "x.bin").stat().st_size + json_file.SPARE_BYTES
+    finally:
+        tracemalloc.stop()
 
 
 # Messages -------------------------------------------------------------------------------------------------------------

@@ -31,7 +31,7 @@ from minineo.checkpoints.pickle_machine import PickleError
 from minineo.checkpoints.safetensors_file import regular_file
 from minineo.checkpoints.torch_pickle import StateDictMachine, Storage, Tensor, check_state_dict
 
-MAX_PICKLE_BYTES = 16 * 2**20  # gpt-neo-2.7B's has about 50 kB
+MAX_PICKLE_BYTES = 8 * 2**20  # gpt-neo-2.7B's has about 50 kB
 MAX_ZIP_DIRECTORY_BYTES = 2 * 2**20  # about 100 bytes for a tensor; in Python's memory it grows tenfold
 MAX_SHARED_BYTES = 16 * 2**20  # of tensors that share storages, beyond twice what those have
 
