@@ -119,11 +119,12 @@ def cache_before_the_last(model: Any, ids: np.ndarray) -> Any:
     return model(ids[:, :-1]).past_key_values if ids.shape[1] > 1 else None
 
 
-def test_the_logits_of_every_step() -> None:
-    model = tiny(GPTNeoForCausalLM, "glgl")
+@pytest.mark.parametrize("prompt", [2, 7])
+def test_the_logits_of_every_step(prompt: int) -> None:
+    model = tiny(GPTNeoForCausalLM, "glgl", window_size=3)
     ids = tokens(1, 9)
-    decoder = Decoder(model.params, model.config, ids[:, :2], cache_before_the_last(model, ids[:, :2]), 9)
-    for position in range(1, 9):
+    decoder = Decoder(model.params, model.config, ids[:, :prompt], cache_before_the_last(model, ids[:, :prompt]), 9)
+    for position in range(prompt - 1, 9):
         assert int(decoder.position[0]) == position
         decoder.tokens[position] = ids[0, position]  # dictated
         decoder.step()
@@ -191,7 +192,7 @@ def test_a_planted_mistake_is_seen(number: int, mistaken: list[Any], monkeypatch
 def _everything() -> None:
     test_layer_norm_and_gelu.hypothesis.inner_test(rows=2, D=100, seed=1)
     test_masked_softmax.hypothesis.inner_test(shape=(2, 2, 5, 4), window=3, padded=True, seed=1)
-    test_the_logits_of_every_step()
+    test_the_logits_of_every_step(2)
     test_the_transformer({})
     test_greedy_decoding(7, "glg", {})
     test_tokens_are_drawn_with_the_probabilities_of_the_softmax(1.5, 5)

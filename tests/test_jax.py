@@ -36,6 +36,15 @@ WITH_LOSS = [cls for cls in ALL_CLASSES if cls is not GPTNeoModel]
 TOLERANCES = {np.float32: 1e-5, np.float64: 1e-10}
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _compiles_quickly() -> Iterator[None]:
+    """What is compiled here runs once: most of the time would go into making it fast."""
+    config = require("jax").config
+    config.update("jax_disable_most_optimizations", True)
+    yield
+    config.update("jax_disable_most_optimizations", False)
+
+
 def moved(value: Any) -> Any:
     """NumPy's arrays as JAX's, in dictionaries too."""
     jnp = require("jax").numpy
@@ -91,13 +100,11 @@ class TestEveryClass:
         assert_close(output[first][:, 0], rows)
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("cls", WITH_LOSS)
-class TestGradients:
-    def test_grad_is_the_hand_written_backward(self, cls: Any, dtype: Any) -> None:
-        """Differentiated by JAX, forward gives what backward, written by hand, gives in NumPy."""
-        model = tiny(cls, "gl", dtype=dtype, tie_word_embeddings=cls is GPTNeoForCausalLM)
-        check_gradients(model, {"attention_mask": MASK, **LABELS[cls.__name__]}, dtype)
+@pytest.mark.parametrize(("cls", "dtype"), [(GPTNeoForCausalLM, np.float32), *((cls, np.float64) for cls in WITH_LOSS)])
+def test_grad_is_the_hand_written_backward(cls: Any, dtype: Any) -> None:
+    """Differentiated by JAX, forward gives what backward, written by hand, gives in NumPy."""
+    model = tiny(cls, "gl", dtype=dtype, tie_word_embeddings=cls is GPTNeoForCausalLM)
+    check_gradients(model, {"attention_mask": MASK, **LABELS[cls.__name__]}, dtype)
 
 
 @pytest.mark.parametrize("activation", ["gelu", "gelu_fast", "relu", "silu", "tanh"])
@@ -163,18 +170,19 @@ def test_gradients_of_each_text_of_a_batch() -> None:
 )
 def test_generation(options: dict[str, Any]) -> None:
     model = tiny(GPTNeoForCausalLM, "gl")
-    expected = model.generate(IDS, MASK, max_new_tokens=4, **options)
-    found = on_jax(model).generate(moved(IDS), moved(MASK), max_new_tokens=4, **options)
+    expected = model.generate(IDS, MASK, max_new_tokens=2, **options)  # with each token, JAX compiles for new shapes
+    found = on_jax(model).generate(moved(IDS), moved(MASK), max_new_tokens=2, **options)
     np.testing.assert_array_equal(np.asarray(found), expected)
 
 
 def test_calls_and_a_cached_continuation() -> None:
     model = tiny(GPTNeoForCausalLM, "gl")
     other = on_jax(model)
-    assert_close(other(moved(IDS), labels=moved(IDS)).loss, model(IDS, labels=IDS).loss)
-    past = other(moved(IDS[:, :4])).past_key_values
-    output = other(moved(IDS[:, 4:]), past_key_values=past)
-    assert_close(output.logits, model(IDS).logits[:, 4:])
+    ids, mask = (np.concatenate([array, array[:, -1:]], axis=1) for array in (IDS, MASK))
+    first = other(moved(IDS), moved(MASK), labels=moved(IDS))
+    assert_close(first.loss, model(IDS, MASK, labels=IDS).loss)
+    second = other(moved(ids[:, 6:]), moved(mask), past_key_values=first.past_key_values)
+    assert_close(second.logits, model(ids, mask).logits[:, 6:])
 
 
 def test_mixtures_are_errors_that_name_both() -> None:
