@@ -80,6 +80,49 @@ def test_the_induction_head_made_by_hand_is_what_predicts():
     assert (found.mlps == 0).all()
 
 
+@pytest.mark.parametrize("kind", ["zero", "mean"])
+@pytest.mark.parametrize("name", sorted(ODD))
+def test_several_heads_are_taken_out_together(name, kind):
+    model, ids, other = odd(name), tokens(3, 7), tokens(2, 9, seed=1)
+    heads = [(i, h) for i in range(model.config.num_layers) for h in range(model.config.num_heads)][::2]
+    trace = Recorder()
+    model(other, tap=trace)
+    cut = model
+    for i, h in heads:
+        mean = trace[f"h.{i}.attn.z"].mean(axis=(0, 2))[h]
+        cut = without_head(cut, i, h, mean if kind == "mean" else None)
+    edits = interpret.without_heads(model, other, heads, kind)
+    np.testing.assert_allclose(model(ids, edits=edits).logits, cut(ids).logits, rtol=0, atol=1e-12)
+    whole = model(ids, edits=interpret.without_heads(model, other, [], kind))
+    np.testing.assert_array_equal(whole.logits, model(ids).logits)
+
+
+def test_without_heads_as_found_by_numpy_in_generated_text():
+    """NumPy's argwhere gives pairs in an array, and a mean of the prompt's positions is there for a new token, too."""
+    model, ids = odd(sorted(ODD)[0]), tokens(1, 5)
+    everywhere = np.ones((model.config.num_layers, model.config.num_heads))
+    edits = interpret.without_heads(model, ids, np.argwhere(everywhere), "mean")
+    cached = model.generate(ids, max_new_tokens=4, do_sample=False, edits=edits)
+    again = model.generate(ids, max_new_tokens=4, do_sample=False, edits=edits, use_cache=False)
+    np.testing.assert_array_equal(cached, again)
+
+
+@pytest.mark.parametrize("heads", [(0, 1), [(0, 1, 2)], 3, "01"])
+def test_heads_that_are_no_pairs(heads):
+    with pytest.raises(TypeError, match="expected pairs of a layer and a head"):
+        interpret.without_heads(by_hand(1), [1, 2], heads)
+
+
+def test_heads_that_there_are_not():
+    model = by_hand(2)
+    with pytest.raises(ValueError, match="heads, layer: received 2, expected an int in 0 "):
+        interpret.without_heads(model, [1, 2], [(2, 0)])
+    with pytest.raises(ValueError, match="heads, head: received -1"):
+        interpret.without_heads(model, [1, 2], [(0, -1)])
+    with pytest.raises(ValueError, match="kind: received 'average'"):
+        interpret.without_heads(model, [1, 2], [(0, 0)], kind="average")
+
+
 def test_wrong_ablations():
     model = tiny(GPTNeoForCausalLM)
     with pytest.raises(ValueError, match="kind: received 'resample', expected one of 'zero', 'mean'"):

@@ -11,7 +11,7 @@ from minineo.trace import Trace
 
 if TYPE_CHECKING:
     from minineo.interpret import draw
-    from minineo.interpret.ablation import AblationScores, ablation_scores
+    from minineo.interpret.ablation import AblationScores, ablation_scores, without_heads
     from minineo.interpret.attribution import DirectLogitAttribution, direct_logit_attribution
     from minineo.interpret.circuits import OVCircuit, QKCircuit, ov_circuit, qk_circuit
     from minineo.interpret.distance import AttentionDistance, attention_distance
@@ -51,10 +51,11 @@ __all__ = [
     "random_repeated_tokens",
     "surprisal",
     "token_probabilities",
+    "without_heads",
 ]
 
 _NAMES = {
-    "ablation": ("AblationScores", "ablation_scores"),
+    "ablation": ("AblationScores", "ablation_scores", "without_heads"),
     "attribution": ("DirectLogitAttribution", "direct_logit_attribution"),
     "circuits": ("OVCircuit", "QKCircuit", "ov_circuit", "qk_circuit"),
     "distance": ("AttentionDistance", "attention_distance"),

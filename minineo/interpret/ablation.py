@@ -1,4 +1,4 @@
-"""Ablation: take one head or one MLP out, and see what the model loses.
+"""Ablation: take heads or MLPs out, one by one or several heads at once, and see what the model loses.
 
 Out means that its output is 0 ("zero"), or its own mean ("mean"), which leaves what it always says and takes what it
 says about this text: zero is far from anything that later layers have met (Wang et al. 2022; Michel et al. 2019 for
@@ -9,7 +9,7 @@ Dimensions: L layers, H heads, B batch, T positions, d head size, D hidden size.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -20,7 +20,7 @@ from array_api_compat import array_namespace
 from minineo.arrays import Array
 from minineo.classes import GPTNeoForCausalLM
 from minineo.edits import Edits
-from minineo.interpret.inputs import check_language_model, one_text, token_ids
+from minineo.interpret.inputs import Model, check_index, check_language_model, one_text, token_ids
 from minineo.interpret.intervention import check_target, logit, mean_loss, replace_all, replace_at
 from minineo.progress import with_progress
 from minineo.tap import Recorder, Tap, no_tap
@@ -66,8 +66,7 @@ def ablation_scores(
         ValueError, TypeError: an unknown kind; a token or the position is out of range; a model without logits.
     """
     check_language_model(model)
-    if kind not in KINDS:
-        raise ValueError(f"kind: received {kind!r}, expected one of {', '.join(map(repr, KINDS))}.")
+    _check_kind(kind)
     if target is None:
         ids = token_ids(model, input_ids)
         if ids.shape[1] < 2:
@@ -93,6 +92,61 @@ def ablation_scores(
     return AblationScores(heads, mlps, clean, name, kind)
 
 
+def without_heads(
+    model: Model, input_ids: Any, heads: Iterable[tuple[int, int]], kind: str = "zero"
+) -> dict[str, Callable[[Array], Array]]:
+    """The edits that take these heads out together, for a call, a trace or `generate` of the model.
+
+    heads are pairs (layer, head); none of them is the whole model. Means of `kind="mean"` are over all positions of
+    the texts input_ids (T,), (B, T) or a list, and stay the same whatever text the edits are then used with. Heads that
+    do the same may not be missed one by one, so what a set is for shows when all of it is gone (Wang et al. 2022).
+
+    >>> edits = without_heads(model, input_ids, [(4, 0), (4, 1)], kind="mean")
+    >>> logits = model(input_ids, edits=edits).logits
+
+    Raises:
+        ValueError, TypeError: an unknown kind; heads are no pairs, or there is no such head; wrong tokens.
+    """
+    _check_kind(kind)
+    ids = token_ids(model, input_ids)
+    chosen = _by_layer(model, heads)
+    outputs = Recorder({f"h.{layer}.attn.z" for layer in chosen})
+    model(ids, tap=outputs, use_cache=False)
+    return {
+        f"h.{layer}.attn.z": partial(
+            _replace_heads, heads=numbers, replacement=_replacement(outputs[f"h.{layer}.attn.z"], kind)
+        )
+        for layer, numbers in chosen.items()
+    }
+
+
+def _check_kind(kind: str) -> None:
+    if kind not in KINDS:
+        raise ValueError(f"kind: received {kind!r}, expected one of {', '.join(map(repr, KINDS))}.")
+
+
+def _by_layer(model: Model, heads: Iterable[tuple[int, int]]) -> dict[int, list[int]]:
+    """The numbers of the heads in each layer that has any of these."""
+    try:
+        pairs = [(layer, head) for layer, head in heads]
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"heads: received {heads!r}, expected pairs of a layer and a head, such as [(4, 0), (4, 1)]."
+        ) from error
+    chosen: dict[int, list[int]] = {}
+    for layer, head in pairs:
+        layer = check_index("heads, layer", layer, model.config.num_layers)
+        chosen.setdefault(layer, []).append(check_index("heads, head", head, model.config.num_heads))
+    return chosen
+
+
+def _replace_heads(z: Array, heads: Iterable[int], replacement: Array) -> Array:
+    """The z (B, H, T, d) of a layer with the replacement, broadcast to it, at these heads."""
+    for head in heads:
+        z = replace_at(z, HEAD_AXIS, head, replacement)
+    return z
+
+
 def _replacement(value: Array, kind: str) -> Array:
     """What stands in for an output, to be broadcast: 0, or the mean of z for each head, of an MLP's for all texts."""
     xp = array_namespace(value)
@@ -115,7 +169,7 @@ def _changes(
     for i, h in with_progress(places, progress, desc="ablation", unit="run"):
         if h < H:
             z = f"h.{i}.attn.z"
-            heads[i, h] = metric({z: partial(replace_at, axis=HEAD_AXIS, index=h, replacement=replacements[z])}) - clean
+            heads[i, h] = metric({z: partial(_replace_heads, heads=[h], replacement=replacements[z])}) - clean
         else:
             out = f"h.{i}.mlp.out"
             mlps[i] = metric({out: partial(replace_all, replacement=replacements[out])}) - clean
