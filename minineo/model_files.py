@@ -14,6 +14,7 @@ from minineo.checkpoints.directory import WEIGHTS_NAME, Format
 from minineo.config import GPTNeoConfig
 from minineo.devices import all_to_device
 from minineo.json_file import read_json_object, write_text
+from minineo.layers.activations import activation
 from minineo.location import inside, resolve, split_hub_options
 from minineo.model.block import Params
 from minineo.model.initialise import initialise
@@ -47,6 +48,10 @@ def read_model(
     if unknown:
         raise TypeError(f"from_pretrained has no argument {unknown[0]!r}, nor the configuration such a field.")
     config = GPTNeoConfig.from_dict(config.to_dict(), **fields)
+    try:
+        activation(config.activation_function)  # before the weights are read
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
     params = read_params(model_class, path, config, dtype, seed, formats)
     if "lm_head.weight" in params and config.tie_word_embeddings:  # the file has two tables, whatever it says
         config = GPTNeoConfig.from_dict(config.to_dict(), tie_word_embeddings=False)

@@ -178,6 +178,14 @@ def test_a_vocabulary_in_another_encoding(tmp_path: Path) -> None:
         read_vocab(tmp_path / "vocab.json")
 
 
+def test_a_long_token_that_is_missing(tmp_path: Path) -> None:
+    (tmp_path / "vocab.json").write_text('{"a": 0}')
+    (tmp_path / "merges.txt").write_text("x" * 100_000 + " a")
+    with pytest.raises(ValueError, match="needs the token 'xxx") as caught:
+        GPT2Tokenizer.from_pretrained(tmp_path)
+    assert len(str(caught.value)) < 1000
+
+
 # Configurations -------------------------------------------------------------------------------------------------------
 
 
@@ -231,6 +239,25 @@ def test_more_beams_than_a_file_may_ask_for(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"num_beams: received 2000000000, expected at most 100 from a file"):
         model.generate(tokens(1, 3))
     assert model.generate(tokens(1, 3), num_beams=2, max_new_tokens=1).shape == (1, 4)
+
+
+def test_a_temperature_beyond_all_floats(tmp_path: Path) -> None:
+    checkpoint(tmp_path)
+    (tmp_path / "generation_config.json").write_text('{"do_sample": true, "temperature": 1' + "0" * 400 + "}")
+    with pytest.raises(ValueError, match="temperature: received 1000"):
+        GPTNeoForCausalLM.from_pretrained(tmp_path).generate(tokens(1, 3))
+
+
+def test_an_activation_that_there_is_not(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=rf"{tmp_path}: activation_function: received 'lu_new'"):
+        GPTNeoForCausalLM.from_pretrained(checkpoint(tmp_path, activation_function="lu_new"))
+
+
+def test_a_tensor_that_is_a_pair_of_offsets(tmp_path: Path) -> None:
+    header = b'{"x": [0, 4]}'
+    (tmp_path / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))
+    with pytest.raises(CheckpointError, match=r"tensor 'x' is \[0, 4\], expected a JSON object"):
+        read_state_dict(tmp_path)
 
 
 # Folders and indices --------------------------------------------------------------------------------------------------

@@ -204,7 +204,7 @@ BROKEN = {
     "not an object": ((None, b"[1, 2]", b""), r"the header is \[1, 2\], expected a JSON object"),
     "tensor twice": ((None, b'{"w": 1, "v": 1, "w": 1}', b""), "'w' occurs twice"),
     "metadata not strings": ({"__metadata__": {"a": 1}}, "__metadata__ is {'a': 1}, expected"),
-    "tensor not an object": ({"w": 3}, "tensor 'w': data_offsets 3, expected"),
+    "tensor not an object": ({"w": 3}, "tensor 'w' is 3, expected a JSON object"),
     "no dtype": ({"w": {"shape": [2, 3], "data_offsets": [0, 24]}}, "tensor 'w': dtype None, expected one of BOOL"),
     "unknown dtype": (changed(dtype="F31"), "tensor 'w': dtype 'F31', expected one of"),
     "unhashable dtype": (changed(dtype=["F32"]), "tensor 'w': dtype .*, expected one of"),

@@ -136,7 +136,9 @@ def _is_size(value: object) -> bool:
 
 
 def _offsets(entry: object, name: str, path: Path) -> tuple[int, int]:
-    found = entry.get("data_offsets") if isinstance(entry, dict) else entry
+    if not isinstance(entry, dict):
+        raise CheckpointError(f"{path}: tensor {quote(name)} is {quote(entry)}, expected a JSON object")
+    found = entry.get("data_offsets")
     if not (isinstance(found, list) and len(found) == 2 and all(map(_is_size, found)) and found[0] <= found[1]):
         raise CheckpointError(
             f"{path}: tensor {quote(name)}: data_offsets {quote(found)}, expected [begin, end] with 0 <= begin <= end"

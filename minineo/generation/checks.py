@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -65,7 +65,7 @@ def _integer_from(lowest: int) -> Callable[[Any], bool]:
 
 
 def _number(accepts: Callable[[float], bool]) -> Callable[[Any], bool]:
-    return lambda x: (_is_integer(x) or isinstance(x, float)) and math.isfinite(x) and accepts(x)
+    return lambda x: (_is_integer(x) or isinstance(x, float)) and abs(x) <= sys.float_info.max and accepts(x)
 
 
 POSITIVE: Rule = _integer_from(1), "an int above 0"

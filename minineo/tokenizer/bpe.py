@@ -8,6 +8,7 @@ import heapq
 from collections.abc import Iterator, Sequence
 from itertools import chain, pairwise
 
+from minineo.quoting import quote
 from minineo.tokenizer.pretokenize import BYTE_TO_CHARACTER, chunks, pretokenize
 
 Pair = tuple[int, int]
@@ -38,8 +39,8 @@ class BytePairEncoder:
             for token in (left, right, left + right):
                 if token not in vocab:
                     raise ValueError(
-                        f"merge {rank + 1}, {left!r} + {right!r}, needs the token {token!r}, which is not in the "
-                        "vocabulary: vocabulary and merges do not belong together"
+                        f"merge {rank + 1}, {quote(left)} + {quote(right)}, needs the token {quote(token)}, "
+                        "which is not in the vocabulary: vocabulary and merges do not belong together"
                     )
             self.ranks[vocab[left], vocab[right]] = rank
             self.merged.append(vocab[left + right])

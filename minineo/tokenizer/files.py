@@ -15,6 +15,7 @@ from typing import Any
 
 from minineo.json_file import check_memory, parse_json, read_bytes
 from minineo.location import inside
+from minineo.quoting import quote
 from minineo.tokenizer.added import FLAGS, AddedToken
 from minineo.tokenizer.batch import SIDES
 from minineo.tokenizer.utf8 import ERRORS
@@ -43,7 +44,6 @@ OTHERS = ("added_tokens_decoder", "model_max_length", "name_or_path")
 SETTINGS = frozenset((*SPECIAL_TOKENS_ATTRIBUTES, *EXTRA, *BOOLEANS, *CHOICES, *OTHERS))
 
 LINE_COSTS = {"\n": 260, "\r": 260}  # bytes of memory that a merge takes: two strings in a tuple
-
 NULL = type(None)
 JSON_TYPES = {
     dict: "a JSON object",
@@ -257,7 +257,7 @@ def _check_vocab(vocab: dict[str, Any], path: str | os.PathLike[str]) -> dict[st
     for token, index in vocab.items():
         if type(index) is not int or index < 0:
             raise ValueError(
-                f"{path}: the token {token!r} has the id {short_repr(index)}, which must be an integer from 0 on"
+                f"{path}: the token {quote(token)} has the id {short_repr(index)}, which must be an integer from 0 on"
             )
     return vocab
 

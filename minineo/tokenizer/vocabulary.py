@@ -8,6 +8,7 @@ from dataclasses import replace
 from operator import index as as_index
 from typing import Any
 
+from minineo.quoting import quote
 from minineo.tokenizer.added import AddedToken, AddedTokenFinder
 from minineo.tokenizer.pretokenize import token_to_bytes
 
@@ -75,7 +76,7 @@ class Vocabulary:
         if len(self._tokens) < len(vocab):
             duplicate = next(token for token, index in vocab.items() if self._tokens[index] != token)
             other = self._tokens[vocab[duplicate]]
-            raise ValueError(f"the tokens {duplicate!r} and {other!r} have the same id {vocab[duplicate]}")
+            raise ValueError(f"the tokens {quote(duplicate)} and {quote(other)} have the same id {vocab[duplicate]}")
         self._bytes = {index: token_to_bytes(token) for token, index in vocab.items()}
         self._added: dict[int, AddedToken] = {}
         for index, token in sorted(added.items()):
@@ -97,14 +98,14 @@ class Vocabulary:
         index = max(self._tokens, default=-1) + 1 if index is None else index
         if (known is not None and known != index) or self._tokens.get(index, content) != content:
             raise ValueError(
-                f"the added token {content!r} with id {index} contradicts the vocabulary, where {content!r} has id "
-                f"{known} and id {index} is {self._tokens.get(index)!r}"
+                f"the added token {quote(content)} with id {index} contradicts the vocabulary, where {quote(content)} "
+                f"has id {known} and id {index} is {quote(self._tokens.get(index))}"
             )
         data = content.encode("utf-8", "surrogatepass")
         if self._bytes.setdefault(index, data) != data:
             raise ValueError(
-                f"{content!r} cannot be added: in the vocabulary it already spells the bytes {self._bytes[index]!r}, "
-                "not these characters, and the two could not be told apart when decoding"
+                f"{quote(content)} cannot be added: in the vocabulary it already spells the bytes "
+                f"{quote(self._bytes[index])}, not these characters, and the two could not be told apart when decoding"
             )
         self._ids[content], self._tokens[index] = index, content
         self._added[index] = token

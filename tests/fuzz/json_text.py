@@ -126,7 +126,7 @@ def change(document: Any, random: Random) -> Any:
     """Change one place of a document, in place; returns the document, or what stands for it now."""
     found = _some_places(document, random)
     if not found or random.random() < 0.02:
-        return random.choice([nasty_value(random), [document], {"a": document}, Twice(document, "a", document)])
+        return random.choice([nasty_value(random), [document], {"a": document}, Twice({"a": document}, "a", document)])
     container, key = found[0]
     kind = random.choice([_replace, _replace, _replace, _remove, _rename, _twice, _swap, _nest, _nudge, _repeat])
     kind(container, key, found[-1], random)
