@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from minineo.checkpoints import cast, floating_dtype, match, read_state_dict, save_state_dict
 from minineo.checkpoints.directory import WEIGHTS_NAME, Format
+from minineo.checkpoints.save import SAFETENSORS, Layout
 from minineo.config import GPTNeoConfig
-from minineo.devices import all_to_device
 from minineo.json_file import read_json_object, write_text
 from minineo.layers.activations import activation
 from minineo.location import inside, resolve, split_hub_options
@@ -85,16 +85,23 @@ def read_params(
 
 
 def write_model(
-    model: GPTNeoPreTrainedModel[Any], directory: str | os.PathLike[str], max_shard_size: int | str
+    directory: str | os.PathLike[str],
+    architecture: str,
+    config: GPTNeoConfig,
+    params: Params,
+    generation_config: dict[str, Any],
+    max_shard_size: int | str,
+    layout: Layout = SAFETENSORS,
 ) -> None:
-    """Write what `read_model` reads; `save_pretrained` says how."""
+    """Write configuration, parameters in a format's layout, and defaults for generation; `save_pretrained` says how.
+
+    `architecture` is the name of the class that `transformers` is to load the model with.
+    """
     path = Path(directory)
     path.mkdir(parents=True, exist_ok=True)
-    params = all_to_device(model.params, "cpu")
-    save_state_dict(params, path, max_shard_size)
-    dtype = params[f"{model.prefix}wte.weight"].dtype
-    written = {"architectures": [type(model).__name__], "dtype": dtype.name}
-    GPTNeoConfig.from_dict(model.config.to_dict() | written).save_pretrained(path)
-    if model.generation_config:
-        text = json.dumps(model.generation_config, indent=2, sort_keys=True) + "\n"
+    save_state_dict(params, path, max_shard_size, layout)
+    written = {"architectures": [architecture], "dtype": str(next(iter(params.values())).dtype)}
+    GPTNeoConfig.from_dict(config.to_dict() | written).save_pretrained(path)
+    if generation_config:
+        text = json.dumps(generation_config, indent=2, sort_keys=True) + "\n"
         write_text(path / GENERATION_CONFIG_FILE, text)

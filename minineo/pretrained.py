@@ -116,7 +116,8 @@ class GPTNeoPreTrainedModel(Generic[Output]):
         What was there is replaced only once the new files are complete. Weights beyond `max_shard_size` bytes go into
         several files with an index.
         """
-        write_model(self, directory, max_shard_size)
+        architecture, params = type(self).__name__, all_to_device(self.params, "cpu")
+        write_model(directory, architecture, self.config, params, self.generation_config, max_shard_size)
 
     def intermediate_names(self, token_types: bool = True) -> list[str]:
         """What `trace` and `edits` can name, in order of computation; the table is in `minineo.model.names`."""

@@ -28,7 +28,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if file := config.getoption("--only-listed"):
         listed = set(json.loads(Path(file).read_text(encoding="utf-8")))
-        items[:] = [item for item in items if item.nodeid in listed]
+        items[:] = [item for item in items if not listed.isdisjoint({item.nodeid, item.nodeid.partition("::")[0]})]
 
 
 @pytest.hookimpl(hookwrapper=True)
@@ -36,6 +36,14 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]):
     outcome = yield
     report = outcome.get_result()
     if report.skipped and item.config.getoption("--no-skips"):
+        report.outcome = "failed"
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_make_collect_report(collector: pytest.Collector):
+    outcome = yield
+    report = outcome.get_result()
+    if report.skipped and collector.config.getoption("--no-skips"):
         report.outcome = "failed"
 
 
@@ -51,4 +59,4 @@ def require(name: str, extra: str = "oracle") -> ModuleType:
         return importlib.import_module(name)
     except ImportError:
         hint = "pip install --no-deps openai-whisper" if name == "whisper" else f'pip install -e ".[{extra}]"'
-        pytest.skip(f"{name} is not installed: {hint}")
+        pytest.skip(f"{name} is not installed: {hint}", allow_module_level=True)

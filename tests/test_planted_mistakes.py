@@ -96,13 +96,13 @@ MISTAKES = [
         "weight names silently missed",
         ("nntile/nntile#354",),
         detectors.files_are_read_strictly,
-        plants.replace("minineo.pretrained.match", plants.lenient_match),
+        plants.replace("minineo.model_files.match", plants.lenient_match),
     ),
     Mistake(
         "weights under the wrong names",
         ("nntile/nntile#354",),
         detectors.files_are_read_strictly,
-        plants.replace("minineo.pretrained.match", plants.keys_for_queries),
+        plants.replace("minineo.model_files.match", plants.keys_for_queries),
     ),
     Mistake(
         "GPT-2's transposed weights assumed in attention",
@@ -162,7 +162,7 @@ MISTAKES = [
         "tied head expected in the file",
         TIED,
         detectors.tied_head_may_be_absent,
-        plants.replace("minineo.pretrained.match", plants.head_always_expected),
+        plants.replace("minineo.model_files.match", plants.head_always_expected),
     ),
     Mistake("untied head taken for a tied one", TIED, detectors.tied_head_may_be_absent, plants.head_never_read),
     Mistake(

@@ -78,7 +78,7 @@ def test_decays_are_those_of_the_schedule():
         ("decay", "step", "cosine, linear, constant"),
         ("dtype", "bfloat16", "float32, float16"),
         ("device", "tpu", "cpu"),
-        ("seed", 1 << 64, "expected a number below"),
+        ("seed", 1 << 64, "expected at most 18446744073709551615"),
         ("max_grad_norm", float("nan"), "inf shortens nothing"),
         ("train", [], "train: received nothing"),
         ("train", "", "train: received an empty name"),

@@ -139,7 +139,7 @@ def _drop_equal_twins(params: dict[str, Array], tied: Mapping[str, str], source:
             warnings.warn(
                 f"{source}: the configuration ties {twin} to {original}, but the checkpoint has different values for "
                 "the two; both are used, as they are; set tie_word_embeddings=False in the configuration",
-                stacklevel=5,  # whoever called from_pretrained
+                stacklevel=6,  # whoever called from_pretrained
             )
 
 

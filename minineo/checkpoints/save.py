@@ -181,5 +181,5 @@ def _warn_of_others(directory: Path, layout: Layout) -> None:
         warnings.warn(
             f"{directory}: holds {left} of an earlier save, too, which {readers}.from_pretrained reads instead of what "
             f"was saved now. Remove it, or pass {instead}.",
-            stacklevel=4,  # whoever called save_pretrained
+            stacklevel=5,  # whoever called save_pretrained
         )

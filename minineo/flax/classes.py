@@ -11,11 +11,9 @@ Dimensions: B batch, T new positions, L positions that a cache has room for.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Mapping
 from numbers import Integral
-from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar, cast
 
 import numpy as np
@@ -25,7 +23,7 @@ from minineo.arrays import Array, beside, converted
 from minineo.checkpoints.directory import FLAX_FORMATS, FORMATS
 from minineo.checkpoints.dtypes import floating_dtype
 from minineo.checkpoints.flax_names import flatten, flax_name, from_flax, to_flax, turned_shape, unflatten
-from minineo.checkpoints.save import FLAX, SAFETENSORS, save_state_dict
+from minineo.checkpoints.save import FLAX, SAFETENSORS
 from minineo.classes import GPTNeoForCausalLM, GPTNeoModel
 from minineo.config import GPTNeoConfig
 from minineo.fast.choose import functions_for
@@ -34,7 +32,6 @@ from minineo.flax.checks import check_call, check_train
 from minineo.flax.forward import forward
 from minineo.flax.outputs import FlaxBaseModelOutputWithPast, FlaxCausalLMOutput, register_with_jax
 from minineo.flax.randomness import masks_for, seed_of
-from minineo.json_file import write_text
 from minineo.layers.activations import activation
 from minineo.location import Part, resolve, split_hub_options
 from minineo.model.block import Params
@@ -42,7 +39,7 @@ from minineo.model.initialise import initialise
 from minineo.model.inputs import check_params
 from minineo.model.names import Shapes
 from minineo.model.outputs import ModelOutput
-from minineo.model_files import GENERATION_CONFIG_FILE
+from minineo.model_files import write_model
 from minineo.pretrained import GPTNeoPreTrainedModel
 
 Tree = dict[str, Any]
@@ -179,15 +176,9 @@ class FlaxGPTNeoPreTrainedModel(Generic[Output]):
         """
         tree = self.params if params is None else params
         self._check_params(tree)
-        flat, path = from_flax(tree), Path(directory)
-        path.mkdir(parents=True, exist_ok=True)
-        save_state_dict(flat, path, max_shard_size, SAFETENSORS if safe_serialization else FLAX)
-        dtype = str(next(iter(flat.values())).dtype)
-        written = {"architectures": [type(self).__name__.removeprefix("Flax")], "dtype": dtype}
-        GPTNeoConfig.from_dict(self.config.to_dict() | written).save_pretrained(path)
-        if self.generation_config:
-            text = json.dumps(self.generation_config, indent=2, sort_keys=True) + "\n"
-            write_text(path / GENERATION_CONFIG_FILE, text)
+        architecture, layout = type(self).__name__.removeprefix("Flax"), SAFETENSORS if safe_serialization else FLAX
+        flat, defaults = from_flax(tree), self.generation_config
+        write_model(directory, architecture, self.config, flat, defaults, max_shard_size, layout)
 
     def init_cache(self, batch_size: int, max_length: int, like: Array | None = None) -> Tree:
         """An empty static cache for `past_key_values`, with room for `max_length` positions, prompt included.

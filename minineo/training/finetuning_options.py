@@ -77,9 +77,7 @@ def _check(options: FinetuningOptions) -> None:
     if not options.output:
         raise ValueError("output: received nothing, expected a directory for the model, the scores and the log.")
     check_integer("batch_size", options.batch_size, minimum=1)
-    check_integer("seed", options.seed, minimum=0)
-    if options.seed >= 1 << 64:
-        raise ValueError(f"seed: received {options.seed}, expected a number below 2**64.")
+    check_integer("seed", options.seed, minimum=0, maximum=2**64 - 1)
     for name in ("limit", "workers"):
         if getattr(options, name) is not None:
             check_integer(name, getattr(options, name), minimum=1)

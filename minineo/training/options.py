@@ -239,10 +239,9 @@ def _check(options: TrainingOptions) -> None:
     for name in ("steps", "workers", "eval_windows"):
         if getattr(options, name) is not None:
             check_integer(name, getattr(options, name), minimum=1)
-    for name in ("warmup_steps", "hold_steps", "seed"):
+    for name in ("warmup_steps", "hold_steps"):
         check_integer(name, getattr(options, name), minimum=0)
-    if options.seed >= 1 << 64:
-        raise ValueError(f"seed: received {options.seed}, expected a number below 2**64.")
+    check_integer("seed", options.seed, minimum=0, maximum=2**64 - 1)
     _check_optimizer(options)
     for name, choices in (("optimizer", OPTIMIZERS), ("decay", DECAYS), ("dtype", DTYPES)):
         if getattr(options, name) not in choices:
