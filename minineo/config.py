@@ -14,6 +14,7 @@ from minineo.location import inside, resolve, split_hub_options
 from minineo.quoting import quote
 
 CONFIG_FILE = "config.json"
+GENERATION_CONFIG_FILE = "generation_config.json"
 
 # Far beyond any model: a file may claim any number, and memory is needed for each.
 MOST_LAYERS = 2_000

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from minineo.checkpoints import cast, floating_dtype, match, read_state_dict, save_state_dict
 from minineo.checkpoints.directory import WEIGHTS_NAME, Format
 from minineo.checkpoints.save import SAFETENSORS, Layout
-from minineo.config import GPTNeoConfig
+from minineo.config import GENERATION_CONFIG_FILE, GPTNeoConfig
 from minineo.json_file import read_json_object, write_text
 from minineo.layers.activations import activation
 from minineo.location import inside, resolve, split_hub_options
@@ -22,8 +22,6 @@ from minineo.model.names import BASE_PREFIX
 
 if TYPE_CHECKING:
     from minineo.pretrained import GPTNeoPreTrainedModel
-
-GENERATION_CONFIG_FILE = "generation_config.json"
 
 
 def read_model(

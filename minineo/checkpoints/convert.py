@@ -18,13 +18,13 @@ from minineo.checkpoints.dtypes import BFLOAT16, cast, floating_dtype, is_floati
 from minineo.checkpoints.errors import CheckpointError, quote
 from minineo.checkpoints.match import MASK_BUFFER, same_bits
 from minineo.checkpoints.save import parse_size, save_state_dict
-from minineo.config import CONFIG_FILE
+from minineo.config import CONFIG_FILE, GENERATION_CONFIG_FILE
 from minineo.json_file import read_json_object, write_text
 from minineo.location import inside
 from minineo.progress import with_progress
 from minineo.tokenizer.files import NAMES as TOKENIZER_FILES
 
-COPIED = ("generation_config.json", *TOKENIZER_FILES)
+COPIED = (GENERATION_CONFIG_FILE, *TOKENIZER_FILES)
 HEAD, EMBEDDINGS = "lm_head.weight", ("transformer.wte.weight", "wte.weight")
 
 

@@ -19,11 +19,10 @@ from typing import Any, NamedTuple
 from minineo.checkpoints.directory import FORMATS, Format, read_index, weight_files
 from minineo.checkpoints.errors import CheckpointError, quote, some_of
 from minineo.checkpoints.hub_errors import UnreachableError, explaining
-from minineo.config import CONFIG_FILE
+from minineo.config import CONFIG_FILE, GENERATION_CONFIG_FILE
 from minineo.location import Part
 from minineo.tokenizer.files import NAMES as TOKENIZER_FILES
 
-GENERATION_CONFIG_FILE = "generation_config.json"
 FILES: dict[Part, tuple[str, ...]] = {
     "config": (CONFIG_FILE,),
     "tokenizer": TOKENIZER_FILES,
