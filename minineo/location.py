@@ -54,8 +54,11 @@ def resolve(
 
     Raises:
         FileNotFoundError: it is neither on disk nor on the Hub.
+        ValueError: it is empty.
         ImportError, OSError, ValueError: as `minineo.checkpoints.hub.download`.
     """
+    if name_or_path == "":  # to Path it is the folder one is in: hardly what a variable that was never set should mean
+        raise ValueError(f"received an empty name, expected a folder ('.' for this one) or a name such as {EXAMPLE}.")
     path = Path(name_or_path)
     if path.exists():
         return path

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -299,6 +299,18 @@ def test_no_such_revision(hub: HubServer, files: dict[str, bytes]) -> None:
             minineo.load(NAME, revision=revision)
 
 
+def test_a_token_is_not_shown(hub: HubServer, files: dict[str, bytes], model: Any) -> None:
+    hub.add(NAME, files, private=True)
+    assert_same(minineo.load(NAME, token=f"{TOKEN}\n")[0], model)  # as it is read from a file
+    for token in ("", "hf_mine\nX: 1", "hf_mi ne", "hf_min\u00e9"):
+        with pytest.raises(ValueError, match=r"token: received .*expected letters and digits") as raised:
+            minineo.load(NAME, token=token)
+        assert "hf_mi" not in str(raised.value)
+        assert raised.value.__context__ is None
+    with pytest.raises(TypeError, match="token: received a bytes, expected a str"):
+        minineo.load(NAME, **cast(Any, {"token": b"hf_mine"}))
+
+
 @pytest.mark.parametrize("token", [None, TOKEN])
 def test_a_gated_model(token: str | None, hub: HubServer, files: dict[str, bytes]) -> None:
     hub.add(NAME, files, gated=True)
@@ -345,8 +357,8 @@ def test_offline_without_all_in_the_cache(hub: HubServer, files: dict[str, bytes
     with pytest.raises(FileNotFoundError, match=r"own/tiny is not in the cache with its config and .*local_files_only"):
         minineo.load(NAME, local_files_only=True)
     monkeypatch.setattr(require("huggingface_hub.constants"), "HF_HUB_OFFLINE", True)
-    with pytest.raises(FileNotFoundError, match=r"HF_HUB_OFFLINE=1.*minineo download own/tiny"):
-        minineo.load(NAME)
+    with pytest.raises(FileNotFoundError, match=r"HF_HUB_OFFLINE=1.*minineo download own/tiny --revision v2\."):
+        minineo.load(NAME, revision="v2")
     assert GPT2Tokenizer.from_pretrained(NAME).encode("low")
     assert hub.log == []
 

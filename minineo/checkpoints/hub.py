@@ -71,9 +71,10 @@ def download(
         PermissionError: the model is gated, or the token is not valid.
         ConnectionError: the Hub cannot be reached, has an error, or asks to wait.
         OSError: a file arrived damaged; it is removed again.
-        ValueError: the arguments contradict each other, or an index of shards is broken.
+        ValueError: the arguments contradict each other, an index of shards is broken, or `token` can be none.
     """
     library = _library(name)
+    token = _clean_token(token)
     offline = local_files_only or library.constants.HF_HUB_OFFLINE
     if offline and force_download:
         raise ValueError("force_download: nothing can be downloaded with local_files_only=True or HF_HUB_OFFLINE=1.")
@@ -103,6 +104,22 @@ def _library(name: str) -> Any:
             f"{name}: no such directory. To load a model of this name from the Hugging Face Hub, install "
             'huggingface_hub: pip install "minineo[hub]".'
         ) from error
+
+
+def _clean_token(token: object) -> str | bool | None:
+    """A token without the line end that a file has after it; the error for what can be none does not show it.
+
+    It would be sent in a header, and the errors of those who cannot send such a header show all of it.
+    """
+    if token is None or isinstance(token, bool):
+        return token
+    if not isinstance(token, str):
+        raise TypeError(f"token: received a {type(token).__name__}, expected a str, True, False or None.")
+    token = token.strip()
+    if not re.fullmatch("[!-~]+", token):
+        what = f"{len(token)} characters, some of which no token has" if token else "an empty text"
+        raise ValueError(f"token: received {what}, expected letters and digits such as hf_..., or None.")
+    return token
 
 
 # -- the cache ---------------------------------------------------------------------------------------------------------
@@ -142,10 +159,10 @@ def missing_files(part: Part, names: set[str] | dict[str, Any], formats: Sequenc
 
 def _not_in_cache(name: str, revision: str | None, local_files_only: bool, parts: Sequence[Part]) -> str:
     switch = "local_files_only=True" if local_files_only else "HF_HUB_OFFLINE=1"
-    what = f"{name}, revision {revision}," if revision else name
+    what, option = (f"{name}, revision {revision},", f" --revision {revision}") if revision else (name, "")
     return (
         f"{what} is not in the cache with its {' and '.join(parts) or 'files'}, and {switch} says not to ask the Hub. "
-        f"Download it once with a network: minineo download {name}."
+        f"Download it once with a network: minineo download {name}{option}."
     )
 
 
