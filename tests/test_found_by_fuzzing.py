@@ -23,6 +23,7 @@ from minineo.cli import main
 from minineo.quoting import quote
 from minineo.tokenizer.files import read_merges, read_vocab
 
+VOCABULARY = Path(__file__).parent / "data" / "vocabulary"
 DEEP = '{"x": ' + "[" * 300 + "]" * 300 + "}"  # json.loads takes it; what walks through it by calls does not
 
 
@@ -338,3 +339,16 @@ def test_values_are_shown_in_short(value: Any) -> None:
     text = quote(value)
     assert len(text) <= 700
     text.encode()
+
+
+@pytest.mark.parametrize("tokens", [["a" * 3_000_000], [f"<{index:05}{'a' * 50}>" for index in range(5_000)]])
+def test_added_tokens_without_end(tmp_path: Path, tokens: list[str]) -> None:
+    GPT2Tokenizer.from_pretrained(VOCABULARY).save_pretrained(tmp_path)
+    path = tmp_path / "tokenizer.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    content["added_tokens"] += [{"content": token, "id": 10_000 + index} for index, token in enumerate(tokens)]
+    path.write_text(json.dumps(content), encoding="utf-8")
+    began = time.process_time()
+    with pytest.raises(ValueError, match=r"added tokens have [\d,]+ characters in all, expected at most 200,000"):
+        GPT2Tokenizer.from_pretrained(tmp_path)
+    assert time.process_time() - began < 2.0

@@ -13,6 +13,10 @@ from regex import Pattern
 Segment = tuple[int, int, int | None]
 """Start and stop in the text, and the id of the added token there, or None where there is ordinary text."""
 
+MOST_CHARACTERS = 200_000
+"""Of all added tokens together: to look for them takes 200 bytes and some microseconds of preparation for each, which
+would be minutes for what a file could hold. Whoever needs more can set this higher."""
+
 FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
 
 
@@ -64,6 +68,12 @@ class AddedTokenFinder:
     """Finds added tokens in text: first those that are not `normalized`, then the others in what is left."""
 
     def __init__(self, tokens: dict[int, AddedToken]) -> None:
+        characters = sum(len(token.content) for token in tokens.values())
+        if characters > MOST_CHARACTERS:
+            raise ValueError(
+                f"the added tokens have {characters:,} characters in all, expected at most {MOST_CHARACTERS:,}; to "
+                "allow more, set minineo.tokenizer.added.MOST_CHARACTERS higher"
+            )
         self.tokens = {token.content: (index, token) for index, token in tokens.items()}
         passes = [[token.content for token in tokens.values() if token.normalized == late] for late in (False, True)]
         # A named list matches the longest of its strings, in time that does not grow with their number.
