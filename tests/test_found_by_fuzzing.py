@@ -352,3 +352,16 @@ def test_added_tokens_without_end(tmp_path: Path, tokens: list[str]) -> None:
     with pytest.raises(ValueError, match=r"added tokens have [\d,]+ characters in all, expected at most 200,000"):
         GPT2Tokenizer.from_pretrained(tmp_path)
     assert time.process_time() - began < 2.0
+
+
+def test_special_tokens_without_end(tmp_path: Path) -> None:
+    GPT2Tokenizer.from_pretrained(VOCABULARY).save_pretrained(tmp_path)
+    path = tmp_path / "tokenizer_config.json"
+    many = [f"<{index}>" for index in range(8_000)]
+    content = json.loads(path.read_text(encoding="utf-8")) | {"additional_special_tokens": many}
+    path.write_text(json.dumps(content), encoding="utf-8")
+    began = time.process_time()
+    tokenizer = GPT2Tokenizer.from_pretrained(tmp_path)
+    assert time.process_time() - began < 2.0  # each was once looked for among all others: 11 seconds
+    first = tokenizer.convert_tokens_to_ids("<0>")
+    assert tokenizer.convert_tokens_to_ids(many) == list(range(first, first + len(many)))

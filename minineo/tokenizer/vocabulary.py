@@ -78,6 +78,7 @@ class Vocabulary:
             other = self._tokens[vocab[duplicate]]
             raise ValueError(f"the tokens {quote(duplicate)} and {quote(other)} have the same id {vocab[duplicate]}")
         self._bytes = {index: token_to_bytes(token) for token, index in vocab.items()}
+        self._next_id = max(self._tokens, default=-1) + 1
         self._added: dict[int, AddedToken] = {}
         for index, token in sorted(added.items()):
             self._add(token, index)
@@ -85,9 +86,11 @@ class Vocabulary:
         self._extra = [str(AddedToken.of(token)) for token in extra_special_tokens]
         for name, value in special.items():
             self._special[name] = None if value is None else str(value)
+        contents = {token.content for token in self._added.values()}
         for value in [*(special[name] for name in SPECIAL_TOKENS_ATTRIBUTES if name in special), *extra_special_tokens]:
-            if value is not None and str(value) not in self.added_tokens_encoder:
+            if value is not None and str(value) not in contents:
                 self._add(AddedToken.of(value, special=True))
+                contents.add(str(value))
         self._find_added()
 
     def _add(self, token: AddedToken, index: int | None = None) -> None:
@@ -95,7 +98,7 @@ class Vocabulary:
         content = token.content
         known = self._ids.get(content)
         index = known if index is None else index
-        index = max(self._tokens, default=-1) + 1 if index is None else index
+        index = self._next_id if index is None else index
         if (known is not None and known != index) or self._tokens.get(index, content) != content:
             raise ValueError(
                 f"the added token {quote(content)} with id {index} contradicts the vocabulary, where {quote(content)} "
@@ -108,6 +111,7 @@ class Vocabulary:
                 f"{quote(self._bytes[index])}, not these characters, and the two could not be told apart when decoding"
             )
         self._ids[content], self._tokens[index] = index, content
+        self._next_id = max(self._next_id, index + 1)
         self._added[index] = token
 
     def _find_added(self) -> None:
