@@ -13,7 +13,7 @@ from regex import Pattern
 Segment = tuple[int, int, int | None]
 """Start and stop in the text, and the id of the added token there, or None where there is ordinary text."""
 
-MOST_CHARACTERS = 200_000
+MOST_CHARACTERS = 100_000
 """Of all added tokens together: to look for them takes 200 bytes and some microseconds of preparation for each, which
 would be minutes for what a file could hold. Whoever needs more can set this higher."""
 

@@ -98,6 +98,8 @@ NAMES = [
 
 def nasty_value(random: Random) -> Any:
     """A value that a field was not made for."""
+    if random.randrange(20) == 0:
+        return large(random)
     match random.randrange(10):
         case 0 | 1 | 2:
             return random.choice(NUMBERS)
@@ -109,6 +111,20 @@ def nasty_value(random: Random) -> Any:
             return [random.choice(NUMBERS) for _ in range(random.choice([2, 65, 1000]))]
         case _:
             return Raw(random.choice(SPELLINGS))
+
+
+def large(random: Random) -> Any:
+    """A string or a list or an object that is much longer than a field expects, all of whose entries differ."""
+    entries = random.choice([1000, 20_000])
+    match random.randrange(4):
+        case 0:
+            return random.choice("xé ") * random.choice([10_000, 300_000, 3_000_000])
+        case 1:
+            return [f"<{i}>" for i in range(entries)]
+        case 2:
+            return [{"id": 300 + i, "content": f"<{i}>", "special": True} for i in range(entries)]
+        case _:
+            return {f"<{i}>": 300 + i for i in range(entries)}
 
 
 def places(value: Any) -> Iterator[tuple[Any, Any]]:
