@@ -19,6 +19,7 @@ GENERATION_CONFIG_FILE = "generation_config.json"
 # Far beyond any model: a file may claim any number, and memory is needed for each.
 MOST_LAYERS = 2_000
 MOST_LABELS = 50_000
+MOST_FIELDS = 10_000
 
 # Fields that Hugging Face keeps for every architecture: written to config.json only where they differ from these.
 _COMMON_DEFAULTS: dict[str, Any] = {
@@ -167,6 +168,8 @@ class GPTNeoConfig:
     @classmethod
     def from_dict(cls, fields: dict[str, Any], **overrides: Any) -> GPTNeoConfig:
         """Build a configuration from a dictionary, with `overrides` winning over what it says."""
+        if len(fields) > MOST_FIELDS:
+            raise ValueError(f"received {len(fields):,} fields, expected at most {MOST_FIELDS:,}.")
         fields = _without_aliases(fields)
         overrides = _without_aliases(overrides)
         if "attention_types" in overrides:

@@ -354,6 +354,14 @@ def test_added_tokens_without_end(tmp_path: Path, tokens: list[str]) -> None:
     assert time.process_time() - began < 2.0
 
 
+def test_fields_without_end(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({f"x{index}": [] for index in range(100_000)}), encoding="utf-8")
+    began = time.process_time()
+    with pytest.raises(ValueError, match=r"config\.json: received 100,000 fields, expected at most 10,000"):
+        GPTNeoConfig.from_pretrained(tmp_path)
+    assert time.process_time() - began < 1.0
+
+
 def test_special_tokens_without_end(tmp_path: Path) -> None:
     GPT2Tokenizer.from_pretrained(VOCABULARY).save_pretrained(tmp_path)
     path = tmp_path / "tokenizer_config.json"
