@@ -7,7 +7,7 @@ from typing import Any
 import array_api_strict as xp
 import numpy as np
 import pytest
-from tiny_models import ALL_CLASSES, tiny, tokens
+from tiny_models import ALL_CLASSES, IDS, LABELS, MASK, tiny
 
 from minineo.classes import (
     GPTNeoForCausalLM,
@@ -24,15 +24,6 @@ from minineo.model.outputs import ModelOutput
 from minineo.tap import Recorder
 
 CPU, SECOND = xp.Device("CPU_DEVICE"), xp.Device("device1")
-MASK = np.array([[1, 1, 1, 1, 1, 1], [0, 0, 1, 1, 1, 1]])
-IDS = np.where(MASK == 1, tokens(2, 6), 18)
-LABELS: dict[str, dict[str, np.ndarray]] = {
-    "GPTNeoModel": {},
-    "GPTNeoForCausalLM": {"labels": np.where(MASK == 1, IDS, -100)},
-    "GPTNeoForSequenceClassification": {"labels": np.array([3, 0])},
-    "GPTNeoForTokenClassification": {"labels": np.where(MASK == 1, IDS % 4, -100)},
-    "GPTNeoForQuestionAnswering": {"start_positions": np.array([0, 9]), "end_positions": np.array([5, 2])},
-}
 
 
 def move(value: Any, device: Any) -> Any:

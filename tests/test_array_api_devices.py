@@ -7,8 +7,8 @@ from typing import Any
 import array_api_strict as xp
 import numpy as np
 import pytest
-from test_array_api import IDS, LABELS, MASK, SECOND, assert_same, move, strict
-from tiny_models import ALL_CLASSES, tiny, tokens
+from test_array_api import SECOND, assert_same, move, strict
+from tiny_models import ALL_CLASSES, IDS, LABELS, MASK, tiny, tokens
 
 from minineo.classes import GPTNeoForCausalLM, GPTNeoForTokenClassification, GPTNeoModel
 from minineo.generation import generate_steps

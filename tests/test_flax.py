@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import subprocess
 import sys
 from functools import partial
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import require
+from golden.flax_parameters import drawn
 from tiny_models import tiny, tiny_config, tokens
 
 import minineo
@@ -35,26 +35,10 @@ def golden() -> dict[str, np.ndarray]:
         return dict(file)
 
 
-def drawn(shapes: dict[str, tuple[int, ...]], seed: int) -> dict[str, Any]:
-    """The parameters of a case: as golden/write_flax.py draws them."""
-    random = np.random.RandomState(seed)
-    params = {}
-    for name in sorted(shapes):
-        values = random.standard_normal(shapes[name])
-        if name.endswith("scale"):
-            values = 1.0 + 0.3 * values
-        elif name.endswith("kernel"):
-            values *= (2.5 if "q_proj" in name or "k_proj" in name else 1.0) / math.sqrt(shapes[name][0])
-        else:
-            values *= 0.5
-        params[name] = values.astype(np.float32)
-    return unflatten(params)
-
-
 def model_of(case: dict[str, Any]) -> Any:
     model = getattr(minineo, case["class"])(GPTNeoConfig(**case["config"]))
     shapes = {name: array.shape for name, array in flatten(model.params).items()}
-    model.params = drawn(shapes, case["seed"])
+    model.params = unflatten(drawn(shapes, case["seed"]))
     return model
 
 

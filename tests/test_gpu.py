@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_models import ALL_CLASSES, tiny, tokens
+from tiny_models import ALL_CLASSES, IDS, LABELS, MASK, tiny, tokens
 
 import minineo
 from minineo.classes import GPTNeoForCausalLM, GPTNeoModel
@@ -25,15 +25,6 @@ from minineo.training.step import TrainingStep
 
 pytestmark = pytest.mark.gpu
 
-MASK = np.array([[1, 1, 1, 1, 1, 1], [0, 0, 1, 1, 1, 1]])
-IDS = np.where(MASK == 1, tokens(2, 6), 18)
-LABELS: dict[str, dict[str, np.ndarray]] = {
-    "GPTNeoModel": {},
-    "GPTNeoForCausalLM": {"labels": np.where(MASK == 1, IDS, -100)},
-    "GPTNeoForSequenceClassification": {"labels": np.array([3, 0])},
-    "GPTNeoForTokenClassification": {"labels": np.where(MASK == 1, IDS % 4, -100)},
-    "GPTNeoForQuestionAnswering": {"start_positions": np.array([0, 9]), "end_positions": np.array([5, 2])},
-}
 TOLERANCES = {"float32": 1e-5, "float16": 4e-3, "float64": 1e-12}
 DTYPES = ["float32", "float16"]
 SETTINGS = settings(max_examples=50, deadline=None)

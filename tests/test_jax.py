@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import require
-from tiny_models import ALL_CLASSES, tiny, tokens
+from tiny_models import ALL_CLASSES, IDS, LABELS, MASK, tiny, tokens
 
 from minineo.classes import (
     GPTNeoForCausalLM,
@@ -23,15 +23,6 @@ from minineo.model.heads_backward import loss_and_grads
 
 pytestmark = pytest.mark.oracle
 
-MASK = np.array([[1, 1, 1, 1, 1, 1], [0, 0, 1, 1, 1, 1]])
-IDS = np.where(MASK == 1, tokens(2, 6), 18)
-LABELS: dict[str, dict[str, np.ndarray]] = {
-    "GPTNeoModel": {},
-    "GPTNeoForCausalLM": {"labels": np.where(MASK == 1, IDS, -100)},
-    "GPTNeoForSequenceClassification": {"labels": np.array([3, 0])},
-    "GPTNeoForTokenClassification": {"labels": np.where(MASK == 1, IDS % 4, -100)},
-    "GPTNeoForQuestionAnswering": {"start_positions": np.array([0, 9]), "end_positions": np.array([5, 2])},
-}
 WITH_LOSS = [cls for cls in ALL_CLASSES if cls is not GPTNeoModel]
 TOLERANCES = {np.float32: 1e-5, np.float64: 1e-10}
 

@@ -56,3 +56,15 @@ def tiny(cls: type[AnyModel], layers: str = "gl", seed: int = 0, dtype: Any = np
 def tokens(B: int, T: int, seed: int = 0, below: int = 18) -> np.ndarray:
     """Token ids (B, T); by default none of them is the padding id of `tiny_config`."""
     return np.random.default_rng(seed).integers(below, size=(B, T))
+
+
+# Two texts, one padded on the left, and labels for each class.
+MASK = np.array([[1, 1, 1, 1, 1, 1], [0, 0, 1, 1, 1, 1]])
+IDS = np.where(MASK == 1, tokens(2, 6), 18)
+LABELS: dict[str, dict[str, np.ndarray]] = {
+    "GPTNeoModel": {},
+    "GPTNeoForCausalLM": {"labels": np.where(MASK == 1, IDS, -100)},
+    "GPTNeoForSequenceClassification": {"labels": np.array([3, 0])},
+    "GPTNeoForTokenClassification": {"labels": np.where(MASK == 1, IDS % 4, -100)},
+    "GPTNeoForQuestionAnswering": {"start_positions": np.array([0, 9]), "end_positions": np.array([5, 2])},
+}

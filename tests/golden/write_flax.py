@@ -9,14 +9,13 @@ transformers 5 has no Flax, so that this needs an environment of its own (Python
                                                        its expected.npz, and prints how far the logits are apart
 
 `flax.json` says which versions wrote it and what each case is; `flax.npz` holds inputs and outputs, as
-`case/input/...` and `case/piece/field`. Parameters follow from the case's seed: `drawn` below, in the order of the
-sorted names.
+`case/input/...` and `case/piece/field`. Parameters follow from the case's seed: `flax_parameters.drawn`, in the order
+of the sorted names.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import sys
 from itertools import pairwise
 from pathlib import Path
@@ -28,6 +27,7 @@ import jaxlib
 import numpy as np
 import transformers
 from flax.traverse_util import flatten_dict, unflatten_dict
+from flax_parameters import drawn
 
 jax.config.update("jax_default_matmul_precision", "highest")
 HERE = Path(__file__).parent
@@ -81,22 +81,6 @@ CASES: dict[str, Case] = {
     "cache with left padding": (CAUSAL, {}, {"attention_mask": LEFT, "position_ids": POSITIONS}, [0, 6, 7, 8, T], 14),
     "cache of the base model": (MODEL, {"window_size": 2}, {}, [0, 3, 4, 5], 5),
 }
-
-
-def drawn(shapes: dict[str, tuple[int, ...]], seed: int) -> dict[str, np.ndarray]:
-    """Parameters by Flax's names, `a/b/kernel`, all random."""
-    random = np.random.RandomState(seed)
-    params = {}
-    for name in sorted(shapes):
-        values = random.standard_normal(shapes[name])
-        if name.endswith("scale"):
-            values = 1.0 + 0.3 * values
-        elif name.endswith("kernel"):
-            values *= (2.5 if "q_proj" in name or "k_proj" in name else 1.0) / math.sqrt(shapes[name][0])
-        else:
-            values *= 0.5
-        params[name] = values.astype(np.float32)
-    return params
 
 
 def model_of(class_name: str, fields: dict[str, Any], seed: int) -> Any:
