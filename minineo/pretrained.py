@@ -19,6 +19,7 @@ from minineo.devices import all_to_device, check_device, device_name, on_its_dev
 from minineo.edits import Edits, editing
 from minineo.fast import FAST
 from minineo.fast.choose import functions_for
+from minineo.fast.layout import laid_out
 from minineo.fast.learning import loss_and_grads as fast_loss_and_grads
 from minineo.layers.activations import activation
 from minineo.layers.dropout import Masks, no_masks
@@ -56,7 +57,7 @@ class GPTNeoPreTrainedModel(Generic[Output]):
         activation(config.activation_function)  # fail now, not at the first call
         shapes = self.parameter_shapes(config)
         self.config = config
-        self.params: Params = initialise(shapes, config, seed) if params is None else dict(params)
+        self.params: Params = laid_out(initialise(shapes, config, seed)) if params is None else dict(params)
         self.generation_config: dict[str, Any] = {}
         check_params(self.params, shapes)
 
@@ -106,7 +107,7 @@ class GPTNeoPreTrainedModel(Generic[Output]):
         check_device(device)
         formats = FLAX_FORMATS if from_flax else FORMATS
         config, params, generation_config = read_model(cls, name_or_path, config, config_fields, dtype, seed, formats)
-        model = cls(config, params)
+        model = cls(config, laid_out(params))
         model.generation_config = generation_config
         return model.to(device)
 
@@ -152,7 +153,7 @@ class GPTNeoPreTrainedModel(Generic[Output]):
         params = self.params if device is None else all_to_device(self.params, device)
         if dtype is not None:
             params = {name: converted(array, floating_dtype(dtype).name) for name, array in params.items()}
-        self.params = dict(params)
+        self.params = laid_out(params)
         return self
 
     def apply(

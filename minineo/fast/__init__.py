@@ -4,7 +4,7 @@ They take NumPy arrays of float32 or float64, and hand over to the reference whe
 array libraries, 16-bit floats, intermediates. Property tests hold each against its reference.
 """
 
-from minineo.fast import linear, transformer
+from minineo.fast import decoding, linear, transformer
 from minineo.model.heads import Functions
 
-FAST = Functions(transformer.transformer, linear.linear)
+FAST = Functions(transformer.transformer, linear.linear, decoding.Decoder)

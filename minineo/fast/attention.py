@@ -10,10 +10,14 @@ import math
 import numpy as np
 
 from minineo.arrays import Array
+from minineo.fast.threads import count, each
 from minineo.layers import attention as reference
 from minineo.tap import Tap, no_tap
 
 ROWS = 128  # queries in a block: with 2,048 keys its scores take 1 MiB, which stays in a core's cache
+SCORES = 2 * ROWS * 2048  # of several heads together, where they are short
+WORTH_SHARING = 1 << 25  # multiplications: fewer take hardly longer than waking a thread
+WORTH_SHARING_KEYS = 1 << 19  # numbers in the keys that a single query reads: 2 MiB
 
 # What to add to the scores of a block: column j of its last R keys lies ahead of row i where j > i; column j of the
 # first R keys lies before the window of row i where j < i.
@@ -29,55 +33,84 @@ def attention(
     The reference makes (B, H, T, S) scores, masks more than half of them and goes over all six times. Here a block of
     queries meets only the keys that its mask leaves: half of them in a global layer, about `window` in a local one, so
     that its cost grows with T times window. Its scores stay in the cache from the first product to the second, and
-    the result is divided by the sums where the reference divides the far larger pattern.
+    the result is divided by the sums where the reference divides the far larger pattern. Each thread takes some heads.
     """
     if tap is not no_tap or q.dtype.itemsize < 4:
         return reference.attention(q, k, v, window, real, tap)
     B, H, T, d = q.shape
     S = k.shape[2]
-    if T == 1 and (window is None or window >= S):
-        return _attend_from_one(q, k, v, real)
     # made as (B, T, H, d), so that putting the heads side by side again needs no copy
     z = np.empty((B, T, H, d), v.dtype).transpose(0, 2, 1, 3)
+    if T == 1 and (window is None or window >= S):
+        padding = None if real is None or real.all() else ~real[:, None, None, :]
+        attend_from_one(q, k, v, padding, np.empty((B, H, 1, S), q.dtype), z)
+        return z
+
+    def attend(part: tuple[int, slice]) -> None:
+        b, heads = part
+        padding = None if real is None or real[b].all() else ~real[b]
+        _attend(q[b, heads], k[b, heads], v[b, heads], window, padding, z[b, heads])
+
+    if B * H * T * S * d < WORTH_SHARING:
+        for b in range(B):
+            attend((b, slice(None)))
+    else:
+        step = max(1, min(-(-H // count()), SCORES // (min(ROWS, T) * widest(S, window))))
+        each(attend, [(b, slice(i, i + step)) for b in range(B) for i in range(0, H, step)])
+    return z
+
+
+def attend_from_one(q: Array, k: Array, v: Array, padding: Array | None, scores: Array, z: Array) -> None:
+    """Attention of a single query into z, both (B, H, 1, d), as in decoding: it sees every key, none is ahead.
+
+    `padding` (B, 1, 1, S) is True at keys that do not count, or None; `scores` (B, H, 1, S) is overwritten. Threads share
+    the heads where there is much to read: each key is used once, and one core alone cannot keep the memory busy.
+    """
+    if k.size < WORTH_SHARING_KEYS:
+        _attend_from_one(q, k, v, padding, scores, z)
+        return
+    step = -(-q.shape[1] // count())
+    parts = [slice(i, i + step) for i in range(0, q.shape[1], step)]
+    each(lambda h: _attend_from_one(q[:, h], k[:, h], v[:, h], padding, scores[:, h], z[:, h]), parts)
+
+
+def _attend_from_one(q: Array, k: Array, v: Array, padding: Array | None, scores: Array, z: Array) -> None:
+    np.matmul(q, k.swapaxes(-1, -2), out=scores)
+    if padding is not None:
+        np.copyto(scores, np.finfo(scores.dtype).min, where=padding)
+    scores -= np.maximum.reduce(scores, axis=-1, keepdims=True)
+    np.exp(scores, out=scores)
+    np.matmul(scores, v, out=z)
+    z /= np.add.reduce(scores, axis=-1, keepdims=True)
+
+
+def widest(S: int, window: int | None) -> int:
+    """How many keys a block of queries sees at most."""
+    return S if window is None else min(S, window + ROWS)
+
+
+def _attend(q: Array, k: Array, v: Array, window: int | None, padding: Array | None, z: Array) -> None:
+    """Attention of some heads into z: q and z (G, T, d), k and v (G, S, d), padding (S,) or None."""
+    (G, T, _), S = q.shape, k.shape[1]
+    if T >= ROWS:  # worth laying out what every block of queries reads as its products read it
+        k, v = np.ascontiguousarray(k.swapaxes(-1, -2)).swapaxes(-1, -2), np.ascontiguousarray(v)
     # one piece of memory for the scores of all blocks: new memory costs more than the product that fills it
-    scratch = np.empty(max(ROWS * 2048, min(ROWS, T) * S), q.dtype)
+    scratch = np.empty(G * min(ROWS, T) * widest(S, window), q.dtype)
     ones = np.ones(S, q.dtype)
     for start in range(0, T, ROWS):
         stop = min(start + ROWS, T)
         last = S - T + stop
         reach = 0 if window is None else S - T + start + 1 - window  # first key in the first query's window
         first = max(0, reach)
-        for b in range(B):
-            padding = None if real is None or real[b, first:last].all() else ~real[b, first:last]
-            for heads in _groups(H, (stop - start) * (last - first)):
-                shape = (heads.stop - heads.start, stop - start, last - first)
-                scores = scratch[: math.prod(shape)].reshape(shape)
-                np.matmul(q[b, heads, start:stop], k[b, heads, first:last].swapaxes(-1, -2), out=scores)
-                mask_block(scores, None if window is None else first - reach, padding)
-                scores -= scores.max(axis=-1, keepdims=True)
-                np.exp(scores, out=scores)
-                sums = np.matmul(scores, ones[: last - first])  # faster than sum, as a matrix product
-                part = np.matmul(scores, v[b, heads, first:last])
-                np.divide(part, sums[:, :, None], out=z[b, heads, start:stop])
-    return z
-
-
-def _attend_from_one(q: Array, k: Array, v: Array, real: Array | None) -> Array:
-    """Attention of a single query (B, H, 1, d), as in decoding: it sees every key, so there is nothing to mask."""
-    scores = np.matmul(q, k.swapaxes(-1, -2))
-    if real is not None:
-        np.copyto(scores, np.finfo(scores.dtype).min, where=~real[:, None, None, :])
-    scores -= np.maximum.reduce(scores, axis=-1, keepdims=True)
-    np.exp(scores, out=scores)
-    z = np.matmul(scores, v)
-    z /= np.add.reduce(scores, axis=-1, keepdims=True)
-    return z
-
-
-def _groups(H: int, size: int) -> list[slice]:
-    """Heads in groups whose scores, `size` for each head, fit the cache together."""
-    step = max(1, min(H, ROWS * 2048 // size))
-    return [slice(i, min(i + step, H)) for i in range(0, H, step)]
+        shape = (G, stop - start, last - first)
+        scores = scratch[: math.prod(shape)].reshape(shape)
+        np.matmul(q[:, start:stop], k[:, first:last].swapaxes(-1, -2), out=scores)
+        shift = None if window is None else first - reach
+        mask_block(scores, shift, None if padding is None else padding[first:last])
+        scores -= scores.max(axis=-1, keepdims=True)
+        np.exp(scores, out=scores)
+        sums = np.matmul(scores, ones[: last - first])  # faster than sum, as a matrix product
+        np.divide(np.matmul(scores, v[:, first:last]), sums[:, :, None], out=z[:, start:stop])
 
 
 def mask_block(scores: Array, shift: int | None, padding: Array | None) -> None:

@@ -21,16 +21,21 @@ def layer_norm(x: Array, weight: Array, bias: Array, epsilon: float) -> Array:
     rows = x.reshape(-1, D)
     out = np.empty_like(rows)
     for piece in pieces(len(rows), D):
-        part, y = rows[piece], out[piece]
-        np.subtract(part, np.add.reduce(part, axis=1, keepdims=True) / D, out=y)
-        scale = np.vecdot(y, y)
-        scale /= D
-        scale += epsilon
-        np.sqrt(scale, out=scale)
-        y /= scale[:, None]
-        y *= weight
-        y += bias
+        layer_norm_rows(rows[piece], weight, bias, epsilon, out[piece])
     return out.reshape(x.shape)
+
+
+def layer_norm_rows(x: Array, weight: Array, bias: Array, epsilon: float, y: Array) -> None:
+    """Layer norm of rows x (N, D) that fit the cache into y (N, D)."""
+    D = x.shape[1]
+    np.subtract(x, np.add.reduce(x, axis=1, keepdims=True) / D, out=y)
+    scale = np.vecdot(y, y)
+    scale /= D
+    scale += epsilon
+    np.sqrt(scale, out=scale)
+    y /= scale[:, None]
+    y *= weight
+    y += bias
 
 
 def layer_norm_to_keep(

@@ -79,7 +79,8 @@ def beam_search(
         logits, context = repeat_rows(logits, context, times)
         times = 1
         log_probabilities = process(processors, context.input_ids, log_softmax(logits))
-        record.add(logits, log_probabilities, context.cache)
+        record.add(logits, log_probabilities)
+        record.cache = context.cache
 
         candidates = _extend(running, log_probabilities, K, random if arguments.do_sample else None)
         rows = xp.reshape(candidates.sequences, (-1, candidates.sequences.shape[2]))

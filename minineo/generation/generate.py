@@ -65,7 +65,7 @@ def generate(
     plan = _plan(model, input_ids, attention_mask, generation_config, arguments)
     asked = plan.arguments
     wanted = asked.return_dict_in_generate
-    record = Record(keep_scores=wanted and asked.output_scores, keep_logits=wanted and asked.output_logits)
+    record = Record(wanted and asked.output_scores, wanted and asked.output_logits, keep_cache=wanted)
     if asked.num_beams > 1:
         return _beams(model, plan, record)
 

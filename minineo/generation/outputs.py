@@ -44,13 +44,13 @@ class Record:
 
     keep_scores: bool = False
     keep_logits: bool = False
+    keep_cache: bool = False
     scores: list[Array] = field(default_factory=list)
     logits: list[Array] = field(default_factory=list)
     cache: Cache | None = None
 
-    def add(self, logits: Array, scores: Array, cache: Cache | None) -> None:
+    def add(self, logits: Array, scores: Array) -> None:
         """Keep what one step saw: logits as the model gave them, and the scores that the processors made of them."""
-        self.cache = cache
         if self.keep_logits:
             self.logits.append(logits)
         if self.keep_scores:

@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from array_api_compat import array_namespace, device
+import numpy as np
+from array_api_compat import array_namespace, device, is_numpy_array
 
 from minineo.arrays import Array, at_least_float32, widest_integer
 from minineo.edits import Edits
@@ -20,15 +21,31 @@ from minineo.model.inputs import check_ids, check_library, check_mask
 
 @dataclass(frozen=True)
 class Context:
-    """What a model has been given so far: ids (B, T), the mask (B, T) or None if nothing is padded, and the cache."""
+    """What a model has been given so far: ids (B, T), the mask (B, T) or None if nothing is padded, and the cache.
+
+    With `room`, (B, at least T), the ids are the first T of its columns, and `append` writes the next there.
+    """
 
     input_ids: Array
     attention_mask: Array | None
     cache: Cache | None = None
+    room: Array | None = None
 
     def append(self, tokens: Array) -> Context:
-        """The context with one more token (B,) in each row."""
-        return self.extend(tokens[:, None])
+        """The context with one more token (B,) in each row; with `room`, only the latest context can be continued."""
+        if self.room is None or self.attention_mask is not None:
+            return self.extend(tokens[:, None])
+        T = self.input_ids.shape[1]
+        self.room[:, T] = tokens
+        return replace(self, input_ids=self.room[:, : T + 1])
+
+    def with_room(self, more: int) -> Context:
+        """The context with room for so many more tokens, where arrays can be written to: none is copied to append."""
+        if self.room is not None or not is_numpy_array(self.input_ids):
+            return self
+        B, T = self.input_ids.shape
+        room = np.concatenate([self.input_ids, np.zeros((B, more), self.input_ids.dtype)], axis=1)
+        return replace(self, input_ids=room[:, :T], room=room)
 
     def extend(self, tokens: Array) -> Context:
         """The context with more tokens (B, n). The mask grows by ones, also in rows that have ended."""
@@ -37,7 +54,7 @@ class Context:
         mask = self.attention_mask
         if mask is not None:
             mask = xp.concat([mask, xp.ones_like(tokens)], axis=1)
-        return replace(self, input_ids=ids, attention_mask=mask)
+        return replace(self, input_ids=ids, attention_mask=mask, room=None)
 
     def select(self, rows: Array) -> Context:
         """The context of some rows, in the order of the integer array `rows`, repeats allowed."""

@@ -14,7 +14,8 @@ from array_api_compat import array_namespace, device
 from minineo.arrays import Array
 from minineo.generation.arguments import GenerationArguments, Processor
 from minineo.generation.outputs import Record
-from minineo.generation.prompt import Context, next_token_logits, repeat_rows
+from minineo.generation.prompt import Context, repeat_rows
+from minineo.generation.reading import Reader
 from minineo.generation.sampling import draw
 from minineo.generation.stopping import Stop
 
@@ -33,12 +34,13 @@ def search(
     N = context.input_ids.shape[0] * arguments.num_return_sequences
     unfinished = xp.ones((N,), dtype=xp.bool, device=device(context.input_ids))
     times = arguments.num_return_sequences  # the prompt is read once, and then continued so many times
+    read = Reader(model, arguments)
     for _ in range(arguments.steps):
-        logits, context = next_token_logits(model, context, arguments.use_cache, arguments.edits)
+        logits, context = read(context)
         logits, context = repeat_rows(logits, context, times)
-        times = 1
+        times, context = 1, context.with_room(arguments.steps)
         scores = process(processors, context.input_ids, logits)
-        record.add(logits, scores, context.cache)
+        record.add(logits, scores)
         tokens = draw(scores, random) if arguments.do_sample else xp.argmax(scores, axis=1)
         if arguments.eos_token_ids:  # else rows end only together, or go on beyond their stop string, as Hugging Face's
             tokens = xp.where(unfinished, tokens, xp.full_like(tokens, arguments.padding_id))
@@ -46,7 +48,9 @@ def search(
         unfinished = unfinished & ~stop(context.input_ids, record.scores_so_far)
         yield tokens
         if not bool(xp.any(unfinished)):
-            return
+            break
+    if record.keep_cache:
+        record.cache = read.cache(context)
 
 
 def process(processors: Sequence[Processor], input_ids: Array, scores: Array) -> Array:

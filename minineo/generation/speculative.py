@@ -83,7 +83,7 @@ def speculative_search(
         logits, read = last_logits(model, context.extend(drafts.tokens), n + 1, True, arguments.edits)
         for i in range(n + 1):
             scores = process(processors, context.input_ids, logits[:, i, :])
-            record.add(logits[:, i, :], scores, before)
+            record.add(logits[:, i, :], scores)
             token = _choose(scores, drafts, i, arguments.do_sample, random)
             context = context.append(token)
             done = bool(xp.all(stop(context.input_ids, record.scores_so_far)))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from numbers import Integral
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from array_api_compat import array_namespace
 
@@ -19,6 +19,7 @@ from minineo.layers.dropout import Masks, dropout, no_masks
 from minineo.layers.linear import linear
 from minineo.layers.losses import binary_cross_entropy, cross_entropy, mean_squared_error
 from minineo.model.block import Params
+from minineo.model.cache import Cache
 from minineo.model.names import BASE_PREFIX
 from minineo.model.outputs import (
     BaseModelOutputWithPast,
@@ -31,11 +32,26 @@ from minineo.model.transformer import transformer
 from minineo.tap import Tap, no_tap
 
 
+class Decoder(Protocol):
+    """What goes on from a cache by one token (B,) of each row at a time, giving logits (B, V)."""
+
+    def step(self, tokens: Array) -> Array:
+        """Logits (B, V) for what follows the tokens (B,)."""
+
+    def cache(self) -> Cache:
+        """The keys and values so far."""
+
+
 class Functions(NamedTuple):
-    """What a head is made of: the reference's functions, or others of the same signatures."""
+    """What a head is made of: the reference's functions, or others of the same signatures.
+
+    `decoder` makes a `Decoder` of parameters, configuration, cache, the cache's attention mask, and the positions that
+    there will be at most; None where each token is a call of the model.
+    """
 
     transformer: Callable[..., BaseModelOutputWithPast]
     linear: Callable[..., Array]
+    decoder: Callable[[Params, GPTNeoConfig, Cache, Array | None, int], Decoder] | None = None
 
 
 REFERENCE = Functions(transformer, linear)

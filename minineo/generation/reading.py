@@ -1,0 +1,55 @@
+"""Read the text, and say what may come next: the prompt by a call of the model, each new token by its decoder.
+
+Dimensions: N rows, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from minineo.arrays import Array, at_least_float32
+from minineo.fast.choose import functions_for
+from minineo.generation.arguments import GenerationArguments
+from minineo.generation.prompt import Context, next_token_logits
+from minineo.model.cache import Cache
+from minineo.model.heads import Decoder, causal_lm
+from minineo.model.names import BASE_PREFIX
+from minineo.pretrained import GPTNeoPreTrainedModel
+
+CALL = GPTNeoPreTrainedModel.__call__
+
+
+class Reader:
+    """Gives the logits of the next token, (N, V), for a context that grows by one token from call to call.
+
+    Once the prompt is read, a decoder goes on where there is one, which keeps keys and values in memory of its own; a
+    context that has been read so has no cache. Otherwise the model is called for each token.
+    """
+
+    def __init__(self, model: Any, arguments: GenerationArguments) -> None:
+        self.model, self.arguments = model, arguments
+        self.make_decoder = decoder_of(model) if arguments.use_cache and arguments.edits is None else None
+        self.decoder: Decoder | None = None
+
+    def __call__(self, context: Context) -> tuple[Array, Context]:
+        """Read what is new in the context: logits for the token after it, and the context with what it leaves."""
+        if self.decoder is None and self.make_decoder is not None and context.cache is not None:
+            (_, T), steps = context.input_ids.shape, self.arguments.steps
+            mask = None if context.attention_mask is None else context.attention_mask[:, : context.cache.length]
+            self.decoder = self.make_decoder(self.model.params, self.model.config, context.cache, mask, T + steps)
+            context = replace(context, cache=None, attention_mask=None)
+        if self.decoder is None:
+            return next_token_logits(self.model, context, self.arguments.use_cache, self.arguments.edits)
+        return at_least_float32(self.decoder.step(context.input_ids[:, -1])), context
+
+    def cache(self, context: Context) -> Cache | None:
+        """The keys and values of all that has been read of the context."""
+        return context.cache if self.decoder is None else self.decoder.cache()
+
+
+def decoder_of(model: Any) -> Any:
+    """What makes a decoder for this model; None where its library has none, or where a call of it does something else."""
+    if getattr(type(model), "__call__", None) is not CALL or type(model).forward is not causal_lm:
+        return None
+    return functions_for(model.params[f"{BASE_PREFIX}wte.weight"]).decoder
