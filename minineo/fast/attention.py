@@ -17,7 +17,6 @@ from minineo.tap import Tap, no_tap
 ROWS = 128  # queries in a block: with 2,048 keys its scores take 1 MiB, which stays in a core's cache
 SCORES = 2 * ROWS * 2048  # of several heads together, where they are short
 WORTH_SHARING = 1 << 25  # multiplications: fewer take hardly longer than waking a thread
-WORTH_SHARING_KEYS = 1 << 19  # numbers in the keys that a single query reads: 2 MiB
 
 # What to add to the scores of a block: column j of its last R keys lies ahead of row i where j > i; column j of the
 # first R keys lies before the window of row i where j < i.
@@ -63,18 +62,8 @@ def attention(
 def attend_from_one(q: Array, k: Array, v: Array, padding: Array | None, scores: Array, z: Array) -> None:
     """Attention of a single query into z, both (B, H, 1, d), as in decoding: it sees every key, none is ahead.
 
-    `padding` (B, 1, 1, S) is True at keys that do not count, or None; `scores` (B, H, 1, S) is overwritten. Threads share
-    the heads where there is much to read: each key is used once, and one core alone cannot keep the memory busy.
+    `padding` (B, 1, 1, S) is True at keys that do not count, or None; `scores` (B, H, 1, S) is overwritten.
     """
-    if k.size < WORTH_SHARING_KEYS:
-        _attend_from_one(q, k, v, padding, scores, z)
-        return
-    step = -(-q.shape[1] // count())
-    parts = [slice(i, i + step) for i in range(0, q.shape[1], step)]
-    each(lambda h: _attend_from_one(q[:, h], k[:, h], v[:, h], padding, scores[:, h], z[:, h]), parts)
-
-
-def _attend_from_one(q: Array, k: Array, v: Array, padding: Array | None, scores: Array, z: Array) -> None:
     np.matmul(q, k.swapaxes(-1, -2), out=scores)
     if padding is not None:
         np.copyto(scores, np.finfo(scores.dtype).min, where=padding)

@@ -29,7 +29,7 @@ class _Layer(NamedTuple):
     """One block: its parameters, and its keys and values (2, B, H, capacity, d) with room for what is still to come."""
 
     ln_1: tuple[Array, Array]
-    qkv: list[tuple[slice, Array]]
+    qkv: list[tuple[slice, Array]]  # for each weight, its columns of q, k and v
     out_proj: tuple[Array, Array]
     ln_2: tuple[Array, Array]
     c_fc: tuple[Array, Array]
@@ -103,6 +103,12 @@ class Decoder:
         padding = None if self.padding is None else self._padding(layer.window, seen)
         attend_from_one(self.q, k, v, padding, layer.scores[..., :seen], self.z_heads)
 
+    def _add(self, x: Array, y: Array, weight: Array, bias: Array) -> None:
+        """Add a linear layer of y to the residual stream x (B, D)."""
+        product(y, weight, out=self.out)
+        self.out += bias
+        x += self.out
+
     def _padding(self, window: int | None, seen: int) -> Array | None:
         """Which of the entries are padding, (B, 1, 1, seen), or None: in a ring they are not in the order of the text."""
         assert self.padding is not None
@@ -111,12 +117,6 @@ class Decoder:
             return None
         padding = self.padding[..., first : self.length + 1]
         return padding if first == 0 else np.roll(padding, first % seen, axis=-1)
-
-    def _add(self, x: Array, y: Array, weight: Array, bias: Array) -> None:
-        """Add a linear layer of y to the residual stream x (B, D)."""
-        product(y, weight, out=self.out)
-        self.out += bias
-        x += self.out
 
     def cache(self) -> Cache:
         """The keys and values so far, as a forward pass would have left them."""

@@ -13,7 +13,7 @@ WIDE = 8  # times D: turning a result of more columns than that costs more than 
 # OpenBLAS reads matrices where they lie, without packing them first, if the product has no more than so many numbers
 # (measured: 1,200) and takes no more than so many multiplications.
 SMALL_RESULT, SMALL_WORK = 1_000, 1_000_000
-WORTH_SHARING = 1 << 20  # numbers in a weight: reading 4 MiB takes several times as long as waking a thread
+WORTH_SHARING = 1 << 22  # numbers in a weight: reading 16 MiB takes long enough to wake another thread for it
 
 
 def linear(x: Array, weight: Array, bias: Array | None = None) -> Array:
@@ -41,7 +41,7 @@ def product(x: Array, weight: Array, out: Array | None = None) -> Array:
     if out is None:
         out = np.empty((N, len(weight)), x.dtype)
     rows = min(SMALL_RESULT // N, SMALL_WORK // (N * D)) // 8 * 8 if 1 < N <= FEW else 0
-    if rows == 0 or not weight.flags.c_contiguous:
+    if rows == 0:
         if 1 < N <= SOME and len(weight) <= WIDE * D:
             out[...] = np.matmul(weight, x.T).T
             return out

@@ -31,9 +31,11 @@ _before = 1  # BLAS's threads before the first of them
 
 
 def count() -> int:
-    """How many threads share the work: those that BLAS would use now."""
+    """How many threads share the work: those that BLAS would use, were it not told to keep to one."""
     functions = _openblas()
-    return 1 if functions is None else max(1, functions[0]())
+    if functions is None:
+        return 1
+    return _before if _inside else max(1, functions[0]())
 
 
 def each(function: Callable[[T], None], items: Iterable[T]) -> None:
