@@ -30,6 +30,7 @@ PARTS = {
     "speculative": "prompt lookup and a draft model against plain greedy decoding",
     "score": "`minineo score FILE` against the forward passes that it needs",
     "layers": "each fast layer against its reference and torch's",
+    "steps": "each single step that makes minineo fast: before and after",
     "memory": "time and memory of local layers over the length; size of the key-value cache",
     "threads": "one thread against several: time, busy cores, and whether the results agree",
     "tokenizer": "encoding English, with a cold and a warm cache",

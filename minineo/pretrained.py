@@ -91,11 +91,12 @@ class GPTNeoPreTrainedModel(Generic[Output]):
         """Load a checkpoint directory that `transformers` or `save_pretrained` wrote, or a model on the Hub.
 
         float32 weights are memory-mapped and private: they cost no memory until they are read, and editing them does
-        not change the file. Others are converted to `dtype`, where None means float32, and all are moved to `device` as
-        `to` moves them. `config` replaces the directory's own, `config_fields` (such as `num_labels=3`) replace fields
-        of it. Parameters of the head that the checkpoint lacks are drawn from `seed`, with a warning that names them.
-        A checkpoint in Flax's format is read if there is no other, or with `from_flax=True`. For the Hub there are
-        `revision`, `token`, `cache_dir`, `local_files_only` and `force_download` (`minineo.location.HubOptions`).
+        not change the file; only each layer's q, k and v are copied, to lie side by side for one product. Others are
+        converted to `dtype`, where None means float32, and all are moved to `device` as `to` moves them. `config`
+        replaces the directory's own, `config_fields` (such as `num_labels=3`) replace fields of it. Parameters of the
+        head that the checkpoint lacks are drawn from `seed`, with a warning that names them. A checkpoint in Flax's
+        format is read if there is no other, or with `from_flax=True`. For the Hub there are `revision`, `token`,
+        `cache_dir`, `local_files_only` and `force_download` (`minineo.location.HubOptions`).
 
         Raises:
             FileNotFoundError: there is no such directory, nor a model of that name.

@@ -116,14 +116,16 @@ def window_losses(model: GPTNeoForCausalLM, ids: Array, predicted: int) -> Array
     config, params = model.config, model.params
     head = params[f"{BASE_PREFIX}wte.weight" if config.tie_word_embeddings else "lm_head.weight"]
     ids = beside(ids, like=head)
-    transformer, linear = functions_for(head)
-    hidden = transformer(params, config, ids[None, :-1], prefix=BASE_PREFIX, use_cache=False).last_hidden_state
+    functions = functions_for(head)
+    hidden = functions.transformer(
+        params, config, ids[None, :-1], prefix=BASE_PREFIX, use_cache=False
+    ).last_hidden_state
     hidden, labels = hidden[0, -predicted:, :], ids[-predicted:]
     xp = array_namespace(hidden)
     losses = []
     for i in range(0, predicted, CHUNK):
         part = slice(i, min(i + CHUNK, predicted))
-        log_probabilities = log_softmax(at_least_float32(linear(hidden[part, :], head)))
+        log_probabilities = log_softmax(at_least_float32(functions.linear(hidden[part, :], head)))
         losses.append(-xp.take_along_axis(log_probabilities, labels[part, None], axis=1)[:, 0])
     return to_device(xp.concat(losses), "cpu")
 

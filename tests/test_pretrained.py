@@ -66,8 +66,11 @@ def test_saving_again_over_the_file_that_is_mapped(tmp_path: Path) -> None:
 class TestMemoryMap:
     def test_float32_weights_are_views_of_the_file(self, tmp_path: Path) -> None:
         tiny(GPTNeoForCausalLM).save_pretrained(tmp_path)
-        for array in GPTNeoForCausalLM.from_pretrained(tmp_path).params.values():
+        for name, array in GPTNeoForCausalLM.from_pretrained(tmp_path).params.items():
             mapped = file_under(array)
+            if name.endswith(("q_proj.weight", "k_proj.weight", "v_proj.weight")):  # the three are parts of one array
+                assert mapped is None
+                continue
             assert mapped is not None
             assert Path(str(mapped.filename)).name == WEIGHTS
 

@@ -13,7 +13,10 @@ from benchmarks.peers.script import Script
 
 
 class Counted(minineo.GPTNeoForCausalLM):
-    """A model that counts its calls: with speculative decoding there are fewer of them than tokens."""
+    """A model that counts its calls: with speculative decoding there are fewer of them than tokens.
+
+    Since its call is another one, it never decodes by `minineo.fast.decoding`: for speculative decoding alone.
+    """
 
     calls = 0
 
@@ -27,7 +30,8 @@ class Model:
     """A checkpoint, loaded."""
 
     def __init__(self, checkpoint: str) -> None:
-        self.model = Counted.from_pretrained(checkpoint)
+        self.model = minineo.GPTNeoForCausalLM.from_pretrained(checkpoint)
+        self.counted = Counted(self.model.config, self.model.params)
 
     def logits(self, ids: np.ndarray, last: int) -> np.ndarray:
         """Logits of the last positions, for comparing peers."""
@@ -53,10 +57,13 @@ class Model:
             arguments["logits_processor"] = [Script(script)]
         if assistant is not None:
             arguments["assistant_model"] = minineo.GPTNeoForCausalLM.from_pretrained(assistant)
-        self.model.calls = 0
+        speculative = assistant is not None or "prompt_lookup_num_tokens" in arguments
+        self.counted.calls = 0
         stamps = Stamps()
-        output = self.model.generate(ids, mask, max_new_tokens=new_tokens, streamer=stamps, **arguments)
-        return stamps.decoded(np.asarray(output)[:, ids.shape[1] :], new_tokens, self.model.calls)
+        model = self.counted if speculative else self.model
+        output = model.generate(ids, mask, max_new_tokens=new_tokens, streamer=stamps, **arguments)
+        calls = self.counted.calls if speculative else new_tokens
+        return stamps.decoded(np.asarray(output)[:, ids.shape[1] :], new_tokens, calls)
 
     def cache_bytes(self, ids: np.ndarray, new_tokens: int) -> int:
         """Bytes that the key-value cache holds after a generation, room to grow included."""

@@ -53,9 +53,8 @@ class Decoder:
         self, params: Params, config: GPTNeoConfig, cache: Cache, attention_mask: Array | None, capacity: int
     ) -> None:
         self.config, self.length = config, cache.length
-        self.wte, self.wpe, *self.ln_f = (
-            params[f"{BASE_PREFIX}{name}"] for name in ("wte.weight", "wpe.weight", "ln_f.weight", "ln_f.bias")
-        )
+        self.wte, self.wpe = params[f"{BASE_PREFIX}wte.weight"], params[f"{BASE_PREFIX}wpe.weight"]
+        self.ln_f = params[f"{BASE_PREFIX}ln_f.weight"], params[f"{BASE_PREFIX}ln_f.bias"]
         self.head = self.wte if config.tie_word_embeddings else params["lm_head.weight"]
         self.activation = activation(config.activation_function)
         (B, H, _, d), D, dtype = cache[0][0].shape, config.hidden_size, self.wte.dtype
@@ -110,7 +109,7 @@ class Decoder:
         x += self.out
 
     def _padding(self, window: int | None, seen: int) -> Array | None:
-        """Which of the entries are padding, (B, 1, 1, seen), or None: in a ring they are not in the order of the text."""
+        """Which entries are padding, (B, 1, 1, seen), or None: in a ring they are not in the order of the text."""
         assert self.padding is not None
         first = 0 if window is None else max(0, self.length + 1 - window)
         if first > self.last_padding:

@@ -14,7 +14,7 @@ END = ".attn.attention.q_proj.weight"
 
 
 def laid_out(params: Params) -> Params:
-    """The parameters, with each layer's q, k and v, (D, D), as views of one array (3 D, D); the other arrays as they are.
+    """The parameters, with each layer's q, k and v (D, D) as views of one array (3 D, D); the others as they are.
 
     So the three products with one input are one, which is longer and keeps the cores busy. All else stays in the order
     of the checkpoint, (out, in): transposed, a product with a single row would be a tenth faster, but one with a few
@@ -31,7 +31,7 @@ def laid_out(params: Params) -> Params:
 
 
 def qkv_weight(params: Params, at: str) -> Array | None:
-    """The weights of q, k and v as one array (3 D, D), if they lie in one as `laid_out` leaves them; `at` is a block's."""
+    """Block `at`'s weights of q, k and v as one array (3 D, D), if they lie in one as `laid_out` leaves them."""
     q, k, v = (params[name] for name in _names(at))
     base = q.base
     if base is None or k.base is not base or v.base is not base or base.shape != (3 * len(q), q.shape[1]):

@@ -29,7 +29,7 @@ def linear(x: Array, weight: Array, bias: Array | None = None) -> Array:
 
 
 def product(x: Array, weight: Array, out: Array | None = None) -> Array:
-    """x @ weight.T of x (N, D) and weight (M, D), into `out` (N, M) where it is given.
+    """Multiply x (N, D) by weight.T of weight (M, D), into `out` (N, M) where it is given.
 
     BLAS repacks both matrices before it multiplies them, which pays where each number is used often. With one row
     nothing is repacked, and with hundreds it does not matter. Between them the weight, which is by far the larger, is
@@ -53,7 +53,7 @@ def product(x: Array, weight: Array, out: Array | None = None) -> Array:
 
 
 def _in_slices(x: Array, weight: Array, rows: int, out: Array) -> None:
-    """x @ weight.T into the first columns of out (N, ...), `rows` rows of the weight at a time."""
+    """Multiply x by weight.T into the first columns of out (N, ...), `rows` rows of the weight at a time."""
     (N, D), whole = x.shape, len(weight) // rows
     size = out.itemsize
     slices = as_strided(out, (whole, N, rows), (rows * size, out.strides[0], size))

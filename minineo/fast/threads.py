@@ -1,8 +1,8 @@
 """Threads: work shared out among the cores, while matrix products keep to the thread that asks for them.
 
 NumPy's matrix products use all cores by themselves, its element-wise functions one; between two products the other
-cores wait. Where there is much to do, it is the other way round here: each thread takes a share of the rows or heads and
-does everything with it, products included, on its own core.
+cores wait. Where there is much to do, it is the other way round here: each thread takes a share of the rows or heads
+and does everything with it, products included, on its own core.
 
 As many threads as BLAS, the library behind NumPy's matrix products, would use: `OPENBLAS_NUM_THREADS=1` or
 `threadpoolctl` limit both. With a BLAS that cannot be told to keep to a thread (any but OpenBLAS), there is one.

@@ -126,7 +126,7 @@ def _add_block(
 
 
 def row_parts(N: int) -> list[slice]:
-    """Share out N rows: as many parts for each thread; one part where parts would be so small that products slow down."""
+    """Share out N rows, as many parts to each thread; all in one part where the parts' products would be slow ones."""
     threads = count() if N >= 2 * FEWEST else 1
     step = -(-N // (threads * -(-N // (threads * ROWS)))) if threads > 1 else N
     return [slice(start, min(start + step, N)) for start in range(0, N, step)]

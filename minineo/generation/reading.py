@@ -49,7 +49,7 @@ class Reader:
 
 
 def decoder_of(model: Any) -> Any:
-    """What makes a decoder for this model; None where its library has none, or where a call of it does something else."""
-    if getattr(type(model), "__call__", None) is not CALL or type(model).forward is not causal_lm:
+    """What makes a decoder for this model; None where its library has none, or a call of it does something else."""
+    if type(model).__call__ is not CALL or type(model).forward is not causal_lm:
         return None
     return functions_for(model.params[f"{BASE_PREFIX}wte.weight"]).decoder
