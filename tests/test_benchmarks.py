@@ -33,6 +33,30 @@ def test_quick_run_measures_each_peer_against_the_limit_and_writes_json(tmp_path
     assert "decode at position 16" in (tmp_path / "summary.md").read_text()
 
 
+def test_steps_are_measured_before_and_after(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "benchmarks", "steps", "--quick", "--threads", "1", "--output", str(tmp_path)]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert run.returncode == 0, run.stdout + run.stderr
+    found: dict[str, set[str]] = {}
+    for timing in json.loads((tmp_path / "steps.json").read_text())["timings"]:
+        assert all(seconds > 0 for seconds in timing["runs"])
+        found.setdefault(timing["work"], set()).add(timing["peer"])
+    assert "8 rows, c_fc: x @ weight.T -> product" in found
+    assert all(peers == {"before", "minineo"} for peers in found.values())
+
+
+def test_steps_whose_results_differ_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    from benchmarks.peers import steps
+    from benchmarks.shapes import TINY
+
+    every = steps.Steps(TINY, quick=True)
+    name = next(iter(every.names()))
+    assert every.prepare(name) < 1e-4
+    monkeypatch.setattr(steps.activations, "gelu_new", lambda x: 1.001 * x)
+    with pytest.raises(ValueError, match=r"gelu.*before and after differ by"):
+        every.prepare(name)
+
+
 def test_without_a_gpu_its_part_says_what_is_missing(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

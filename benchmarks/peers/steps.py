@@ -1,6 +1,6 @@
 """The steps that make minineo fast, one at a time: for each the way it was before and the way it is, on equal inputs.
 
-Dimensions: B batch, H heads, T positions, D hidden size, d head size, M inner size, N rows.
+Dimensions: H heads, T positions, D hidden size, d head size, M inner size, N rows.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 import minineo
 from benchmarks.shapes import BUNDLED, Shape
 from minineo.arrays import Array
-from minineo.fast import activations, attention, cache, layer_norm
+from minineo.fast import activations, attention, cache, layer_norm, threads, transformer
 from minineo.fast.decoding import Decoder
 from minineo.fast.linear import product
 from minineo.layers import activations as reference_activations
@@ -28,9 +28,10 @@ from minineo.model import cache as reference_cache
 from minineo.model.heads import REFERENCE, causal_lm
 
 LAYERS = 12  # whose weights take turns, so that they are not in a cache when they come round again
+ROUNDING = 1e-4  # of the largest number: sums taken in another order
 ENOUGH = 0.2  # seconds in which a call is repeated; the best counts
 CONTINUED = 48  # tokens after which a continuation begins again, so that its position stays what its name says
-SHARING = ("threads", "transformer", "attention")  # modules of minineo.fast that ask for the number of threads
+SHARING = (threads, transformer, attention)  # the modules that ask for the number of threads
 
 Work = Callable[[], Any]
 Pair = tuple[Work, Work]  # before and after: they return the same, an array or equal arrays in a sequence
@@ -42,48 +43,61 @@ class Steps:
     def __init__(self, shape: Shape, quick: bool) -> None:
         T, short, long, past, position = (64, 64, 64, 60, 16) if quick else (2048, 512, 1024, 1900, 256)
         D, M, window = shape.hidden_size, 4 * shape.hidden_size, shape.window_size
+        gelu_name, one = f"gelu, {T} x {M}", f"token at position {position}"
         self.steps: dict[str, Callable[[], Pair]] = {
-            f"gelu, {T} x {M}: x**3 in NumPy": partial(gelu, T, M, power),
-            f"gelu, {T} x {M}": partial(gelu, T, M, reference_activations.gelu_new),
-            f"layer norm, {T} x {D}": partial(norm, T, D),
-            f"scores, {short} positions: einsum": partial(scores, shape, short),
-            f"attention, global, {T}": partial(attend, shape, T, None),
-            f"attention, local, {T}": partial(attend, shape, T, window),
-            f"attention, global, {T}: threads share heads": partial(attend_sharing, shape, T),
-            f"q, k and v as one product, 1 row, {LAYERS} layers": partial(qkv, D, 1, LAYERS),
-            f"q, k and v as one product, {long} rows, 2 layers": partial(qkv, D, long, 2),
-            f"8 single tokens: stack of matrices (8, 1, {D}) @ weight.T": partial(products, D, 8, stacked),
-            "8 rows: x @ weight.T": partial(products, D, 8, plain),
-            "2 rows: x @ weight.T": partial(products, D, 2, plain),
-            "order of the weights, 1 row: (in, out)": partial(products, D, 1, plain, turned=True),
-            "order of the weights, 8 rows: (in, out)": partial(products, D, 8, plain, turned=True),
-            f"keys and values of {past} positions: concatenate": partial(append, shape, past),
-            f"token at position {position}: no cache": partial(caching, shape, position),
-            f"token at position {position}: reference with a cache": partial(layers_with_cache, shape, position),
-            f"token at position {position}: a call of the model": partial(decoder, shape, position),
-            f"{BUNDLED.name}, token at position 128: a call of the model": partial(decoder, BUNDLED, 128),
-            f"forward, {long} tokens: reference": partial(forward, shape, long),
-            f"prefilling, {long} tokens: logits of all positions": partial(prefill, shape, long),
-            f"prefilling, {long} tokens: threads share rows": partial(prefill_sharing, shape, long),
+            f"{gelu_name}: x**3 -> fast": partial(gelu, T, M, power),
+            f"{gelu_name}: reference -> fast": partial(gelu, T, M, reference_activations.gelu_new),
+            f"layer norm, {T} x {D}: reference -> fast": partial(norm, T, D),
+            f"scores, {short} positions: einsum -> matmul": partial(scores, shape, short),
+            f"attention, global, {T}: reference -> fast": partial(attend, shape, T, None),
+            f"attention, local, {T}: reference -> fast": partial(attend, shape, T, window),
+            f"attention, global, {T}: BLAS's threads -> threads share heads": partial(attend_sharing, shape, T),
+            f"q, k and v, 1 row, {LAYERS} layers: three products -> one": partial(qkv, D, 1, LAYERS),
+            f"q, k and v, {long} rows, 2 layers: three products -> one": partial(qkv, D, long, 2),
+            "8 single tokens, c_fc: stack of 8 matrices @ weight.T -> product": partial(products, D, 8, stacked),
+            "8 rows, c_fc: x @ weight.T -> product": partial(products, D, 8, plain),
+            "2 rows, c_fc: x @ weight.T -> product": partial(products, D, 2, plain),
+            "1 row, c_fc, weights in memory: (in, out) -> (out, in)": partial(products, D, 1, plain, turned=True),
+            "8 rows, c_fc, weights in memory: (in, out) -> (out, in)": partial(products, D, 8, plain, turned=True),
+            f"keys and values of {past} positions: concatenate -> in place": partial(append, shape, past),
+            f"{one}: no cache -> cache": partial(caching, shape, position),
+            f"{one}, cache: reference -> fast": partial(layers_with_cache, shape, position),
+            f"{one}, cache: call of the model -> decoder": partial(decoder, shape, position),
+            f"forward, {long} tokens, all logits: reference -> fast": partial(forward, shape, long),
+            f"forward, {long} tokens: all logits -> last logits": partial(prefill, shape, long),
+            f"forward, {long} tokens, last logits: BLAS's threads -> threads share rows": partial(
+                prefill_sharing, shape, long
+            ),
+            f"{BUNDLED.name}, token at position 128, cache: call of the model -> decoder": partial(
+                decoder, BUNDLED, 128
+            ),
         }
-        self.name, self.pair = "", (lambda: None, lambda: None)
+        self.enough = 0.0 if quick else ENOUGH
+        self.pair: Pair = (lambda: None, lambda: None)
 
     def names(self) -> list[str]:
         """Of all steps, in order."""
         return list(self.steps)
 
     def prepare(self, name: str) -> float:
-        """Make the arrays of a step; returns how far its two results differ, relative to the largest number."""
-        self.name, self.pair = name, (lambda: None, lambda: None)  # gives back the memory of the step before
+        """Make the arrays of a step; returns how far its two results differ, relative to the largest number.
+
+        Raises:
+            ValueError: they differ by more than rounding.
+        """
+        self.pair = (lambda: None, lambda: None)  # gives back the memory of the step before
         self.pair = self.steps[name]()
         before, after = (np.asarray(work()) for work in self.pair)
         if before.shape != after.shape or after.dtype != np.float32:
             raise ValueError(f"{name}: {after.dtype} {after.shape} after, {before.dtype} {before.shape} before")
-        return float(np.abs(before - after).max() / np.abs(before).max())
+        difference = float(np.abs(before - after).max() / np.abs(before).max())
+        if not difference <= ROUNDING:
+            raise ValueError(f"{name}: before and after differ by {difference:.2g} of the largest number")
+        return difference
 
     def time(self, after: bool) -> float:
         """Seconds of the best of several calls of the step that was prepared."""
-        work, best, end = self.pair[after], math.inf, time.perf_counter() + ENOUGH
+        work, best, end = self.pair[after], math.inf, time.perf_counter() + self.enough
         while (start := time.perf_counter()) < end or best == math.inf:
             work()
             best = min(best, time.perf_counter() - start)
@@ -95,16 +109,21 @@ def random(*shape: int) -> Array:
     return 0.1 * np.random.default_rng(0).standard_normal(shape, np.float32)
 
 
-def in_one_thread(work: Work) -> Work:
-    """Nothing is shared among threads: all of them are BLAS's, within a single product."""
+def one_thread() -> int:
+    """In place of `minineo.fast.threads.count`."""
+    return 1
+
+
+def sharing(work: Work) -> Pair:
+    """Products shared out by BLAS, all else in one thread, against threads that share rows and heads."""
 
     def alone() -> Any:
         with ExitStack() as stack:
             for module in SHARING:
-                stack.enter_context(mock.patch(f"minineo.fast.{module}.count", return_value=1))
+                stack.enter_context(mock.patch.object(module, "count", one_thread))
             return work()
 
-    return alone
+    return alone, work
 
 
 def restarted(start: Callable[[], Work], calls: int) -> Work:
@@ -160,17 +179,13 @@ def scores(shape: Shape, T: int) -> Pair:
 def attend(shape: Shape, T: int, window: int | None) -> Pair:
     """All scores, then a mask, against blocks of queries that meet only the keys they see."""
     q, k, v = heads(shape, T)
-    return (
-        lambda: reference_attention.attention(q, k, v, window),
-        lambda: attention.attention(q, k, v, window),
-    )
+    return lambda: reference_attention.attention(q, k, v, window), lambda: attention.attention(q, k, v, window)
 
 
 def attend_sharing(shape: Shape, T: int) -> Pair:
-    """Fast attention within one thread against heads shared out."""
+    """Fast attention whose heads are shared out."""
     q, k, v = heads(shape, T)
-    work = partial(attention.attention, q, k, v)
-    return in_one_thread(work), work
+    return sharing(lambda: attention.attention(q, k, v))
 
 
 # Products
@@ -239,6 +254,11 @@ def token_ids(shape: Shape, T: int) -> Array:
     return np.random.default_rng(0).integers(shape.vocab_size, size=(1, T))
 
 
+def fast(shape: Shape, ids: Array, **inputs: Any) -> Any:
+    """A call of the model."""
+    return model(shape)(ids, **inputs)
+
+
 def reference(shape: Shape, ids: Array, **inputs: Any) -> Any:
     """A call of the reference."""
     return causal_lm(model(shape).params, model(shape).config, ids, functions=REFERENCE, **inputs)
@@ -247,14 +267,14 @@ def reference(shape: Shape, ids: Array, **inputs: Any) -> Any:
 def continued(shape: Shape, position: int) -> Work:
     """One token after another, each a call of the model with the cache of the last."""
     ids = token_ids(shape, position + 1)
-    first = model(shape)(ids[:, :-1], logits_to_keep=1).past_key_values
+    first = fast(shape, ids[:, :-1], logits_to_keep=1).past_key_values
 
     def start() -> Work:
         past = first
 
         def step() -> Any:
             nonlocal past
-            output = model(shape)(ids[:, -1:], past_key_values=past, logits_to_keep=1)
+            output = fast(shape, ids[:, -1:], past_key_values=past, logits_to_keep=1)
             past = output.past_key_values
             return output.logits
 
@@ -266,7 +286,7 @@ def continued(shape: Shape, position: int) -> Work:
 def caching(shape: Shape, position: int) -> Pair:
     """Everything again for each token against the keys and values of before."""
     ids = token_ids(shape, position + 1)
-    return lambda: model(shape)(ids, logits_to_keep=1, use_cache=False).logits, continued(shape, position)
+    return lambda: fast(shape, ids, logits_to_keep=1, use_cache=False).logits, continued(shape, position)
 
 
 def layers_with_cache(shape: Shape, position: int) -> Pair:
@@ -282,7 +302,7 @@ def layers_with_cache(shape: Shape, position: int) -> Pair:
 def decoder(shape: Shape, position: int) -> Pair:
     """A call for each token against a decoder, whose memory is there beforehand."""
     ids = token_ids(shape, position + 1)
-    past = model(shape)(ids[:, :-1], logits_to_keep=1).past_key_values
+    past = fast(shape, ids[:, :-1], logits_to_keep=1).past_key_values
 
     def start() -> Work:
         own = Decoder(model(shape).params, model(shape).config, past, None, position + CONTINUED)
@@ -297,26 +317,16 @@ def decoder(shape: Shape, position: int) -> Pair:
 def forward(shape: Shape, T: int) -> Pair:
     """The reference's layers against the fast ones."""
     ids = token_ids(shape, T)
-    return (
-        lambda: reference(shape, ids, use_cache=False).logits,
-        lambda: model(shape)(ids, use_cache=False).logits,
-    )
+    return lambda: reference(shape, ids, use_cache=False).logits, lambda: fast(shape, ids, use_cache=False).logits
 
 
 def prefill(shape: Shape, T: int) -> Pair:
     """Logits of all positions against those of the last, which alone are needed to go on."""
     ids = token_ids(shape, T)
-    return (
-        lambda: model(shape)(ids).logits[:, -1:],
-        lambda: model(shape)(ids, logits_to_keep=1).logits,
-    )
+    return lambda: fast(shape, ids).logits[:, -1:], lambda: fast(shape, ids, logits_to_keep=1).logits
 
 
 def prefill_sharing(shape: Shape, T: int) -> Pair:
-    """Products shared out by BLAS, all else in one thread, against threads that share rows and heads."""
+    """A prompt whose rows and heads are shared out."""
     ids = token_ids(shape, T)
-
-    def work() -> Any:
-        return model(shape)(ids, logits_to_keep=1).logits
-
-    return in_one_thread(work), work
+    return sharing(lambda: fast(shape, ids, logits_to_keep=1).logits)
