@@ -18,8 +18,6 @@ from typing import Any, NoReturn
 
 from minineo import commands
 from minineo.interpret import command as interpreting
-from minineo.training import command as training
-from minineo.training import finetune_command as finetuning
 
 DESCRIPTION = "GPT-Neo that a person can read, run, trust and teach from."
 BUNDLED = "the bundled model"
@@ -74,7 +72,12 @@ def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line."""
+    """A parser whose errors are one line.
+
+    `complete`, if there is one, adds its arguments once they are needed: what defines them takes time to import.
+    """
+
+    complete: Callable[[argparse.ArgumentParser], None] | None = None
 
     def error(self, message: str) -> NoReturn:
         """End with status 2."""
@@ -82,6 +85,9 @@ class _Parser(argparse.ArgumentParser):
 
     def parse_known_args(self, *arguments: Any, **options: Any) -> Any:
         """Parse, and name the option that comes nearest to one that does not exist."""
+        if self.complete is not None:
+            complete, self.complete = self.complete, None
+            complete(self)
         known, unknown = super().parse_known_args(*arguments, **options)
         for word in unknown:
             close = get_close_matches(word.partition("=")[0], self._option_string_actions, n=1)
@@ -99,7 +105,7 @@ def _temperature(text: str) -> float:
 
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="minineo", description=DESCRIPTION)
-    parser.add_argument("--version", action="version", version=f"minineo {_version()}")
+    parser.add_argument("--version", action=_Version, nargs=0, help="show program's version number and exit")
     subparsers = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_generate(subparsers)
 
@@ -143,16 +149,32 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_hub_arguments(add)
 
     example = "minineo train --train stories.txt --output my-model --max-position-embeddings 64 --steps 10"
-    training.add_arguments(_command_parser(subparsers, training.train, "train a language model on text files", example))
+    _command_parser(subparsers, "train", "train a language model on text files", example).complete = _complete_train
 
     example = "minineo finetune classification --train train.jsonl --validation validation.jsonl --output my-classifier"
     summary = "fine-tune a model for a task, on labelled examples"
-    finetuning.add_arguments(_command_parser(subparsers, finetuning.finetune, summary, example))
+    _command_parser(subparsers, "finetune", summary, example).complete = _complete_finetune
 
     example = 'minineo attention "The king said to the queen" --out king.html'
     summary = "show what a model attends to in a text"
-    interpreting.add_arguments(_command_parser(subparsers, interpreting.attention, summary, example))
+    add = _command_parser(subparsers, "attention", summary, example)
+    add.set_defaults(run=interpreting.attention)
+    interpreting.add_arguments(add)
     return parser
+
+
+def _complete_train(parser: argparse.ArgumentParser) -> None:
+    from minineo.training import command
+
+    command.add_arguments(parser)
+    parser.set_defaults(run=command.train)
+
+
+def _complete_finetune(parser: argparse.ArgumentParser) -> None:
+    from minineo.training import finetune_command
+
+    finetune_command.add_arguments(parser)
+    parser.set_defaults(run=finetune_command.finetune)
 
 
 def _add_generate(subparsers: Any) -> None:
@@ -173,27 +195,29 @@ def _add_generate(subparsers: Any) -> None:
 
 
 def _command(subparsers: Any, run: Callable[[argparse.Namespace], None], summary: str, example: str) -> Any:
-    """Add a command; returns the function that adds its arguments."""
-    return _command_parser(subparsers, run, summary, example).add_argument
+    """Add a command, named as its function is; returns the function that adds its arguments."""
+    parser = _command_parser(subparsers, run.__name__.replace("_", "-"), summary, example)
+    parser.set_defaults(run=run)
+    return parser.add_argument
 
 
-def _command_parser(
-    subparsers: Any, run: Callable[[argparse.Namespace], None], summary: str, example: str
-) -> argparse.ArgumentParser:
-    """Add a command, named as its function is; returns its parser."""
-    name = run.__name__.replace("_", "-")
-    command: argparse.ArgumentParser = subparsers.add_parser(
+def _command_parser(subparsers: Any, name: str, summary: str, example: str) -> _Parser:
+    """Add a command; returns its parser."""
+    command: _Parser = subparsers.add_parser(
         name,
         help=summary,
         description=f"{summary[0].upper()}{summary[1:]}.",
         epilog=f"example:\n  {example}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    command.set_defaults(run=run)
     return command
 
 
-def _version() -> str:
-    from importlib.metadata import version
+class _Version(argparse.Action):
+    """Print the version, which is looked up only then."""
 
-    return version("minineo")
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        from importlib.metadata import version
+
+        print(f"minineo {version('minineo')}")
+        parser.exit()

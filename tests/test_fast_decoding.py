@@ -123,6 +123,7 @@ def test_product(seed, rows, width, wide, dtype, share):
     expected = x @ weight.T
     out = np.full((rows, wide + 3), np.nan, dtype)  # a part of a wider array, as q, k and v write to
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(linear, "WORTH_SLICING", 0)
         if share:
             patch.setattr(linear, "WORTH_SHARING", 0)
             patch.setattr(linear, "count", lambda: 3)

@@ -13,6 +13,7 @@ WIDE = 8  # times D: turning a result of more columns than that costs more than 
 # OpenBLAS reads matrices where they lie, without packing them first, if the product has no more than so many numbers
 # (measured: 1,200) and takes no more than so many multiplications.
 SMALL_RESULT, SMALL_WORK = 1_000, 1_000_000
+WORTH_SLICING = 1 << 17  # numbers in a weight: a smaller one is multiplied before its slices are made
 WORTH_SHARING = 1 << 22  # numbers in a weight: reading 16 MiB takes long enough to wake another thread for it
 
 
@@ -40,9 +41,9 @@ def product(x: Array, weight: Array, out: Array | None = None) -> Array:
     N, D = x.shape
     if out is None:
         out = np.empty((N, len(weight)), x.dtype)
-    rows = min(SMALL_RESULT // N, SMALL_WORK // (N * D)) // 8 * 8 if 1 < N <= FEW else 0
-    if rows == 0:
-        if 1 < N <= SOME and len(weight) <= WIDE * D:
+    rows = min(SMALL_RESULT // N, SMALL_WORK // (N * D)) // 8 * 8
+    if not 1 < N <= FEW or rows == 0 or weight.size < WORTH_SLICING:
+        if FEW < N <= SOME and len(weight) <= WIDE * D:
             out[...] = np.matmul(weight, x.T).T
             return out
         return np.matmul(x, weight.T, out=out)
