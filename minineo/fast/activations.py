@@ -18,7 +18,7 @@ def gelu_new(x: Array) -> Array:
     The formula is regrouped to need one scratch piece and no other memory:
     0.5 x (1 + tanh(x (c + c 0.044715 x^2))) with c = sqrt(2 / pi), the halves multiplied out.
     """
-    out = np.empty_like(x)
+    out = np.empty(x.shape, x.dtype)
     rows, out_rows = x.reshape(-1, x.shape[-1]), out.reshape(-1, x.shape[-1])
     scale = math.sqrt(2.0 / math.pi)
     for piece in pieces(*rows.shape):

@@ -41,12 +41,14 @@ def product(x: Array, weight: Array, out: Array | None = None) -> Array:
     N, D = x.shape
     if out is None:
         out = np.empty((N, len(weight)), x.dtype)
-    rows = min(SMALL_RESULT // N, SMALL_WORK // (N * D)) // 8 * 8
-    if not 1 < N <= FEW or rows == 0 or weight.size < WORTH_SLICING:
-        if FEW < N <= SOME and len(weight) <= WIDE * D:
-            out[...] = np.matmul(weight, x.T).T
-            return out
+    if N == 1 or N > SOME or weight.size < WORTH_SLICING:
         return np.matmul(x, weight.T, out=out)
+    rows = min(SMALL_RESULT // N, SMALL_WORK // (N * D)) // 8 * 8
+    if N > FEW or rows == 0:
+        if len(weight) > WIDE * D:
+            return np.matmul(x, weight.T, out=out)
+        out[...] = np.matmul(weight, x.T).T
+        return out
     parts = count() if weight.size >= WORTH_SHARING else 1
     step = -(-len(weight) // parts // rows) * rows
     each(lambda start: _in_slices(x, weight[start : start + step], rows, out[:, start:]), range(0, len(weight), step))
