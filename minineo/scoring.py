@@ -20,7 +20,10 @@ from tqdm import tqdm
 from minineo.arrays import Array, at_least_float32, beside
 from minineo.classes import GPTNeoForCausalLM
 from minineo.devices import on_its_device, to_device
+from minineo.fast import FAST
 from minineo.fast.choose import functions_for
+from minineo.fast.losses import token_losses
+from minineo.fast.transformer import is_fast
 from minineo.layers.softmax import log_softmax
 from minineo.model.names import BASE_PREFIX
 from minineo.text import NameOrPath, model_and_tokenizer
@@ -121,6 +124,8 @@ def window_losses(model: GPTNeoForCausalLM, ids: Array, predicted: int) -> Array
         params, config, ids[None, :-1], prefix=BASE_PREFIX, use_cache=False
     ).last_hidden_state
     hidden, labels = hidden[0, -predicted:, :], ids[-predicted:]
+    if functions is FAST and is_fast(head):
+        return token_losses(hidden, head, labels)
     xp = array_namespace(hidden)
     losses = []
     for i in range(0, predicted, CHUNK):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import copy
+import pickle
 from typing import Any
 
 import numpy as np
@@ -15,10 +15,13 @@ from tiny_models import tiny, tokens
 
 from minineo import fast
 from minineo.classes import GPTNeoForCausalLM
-from minineo.fast import attention, layout, linear, threads, transformer
+from minineo.fast import attention, layout, linear, losses, threads, transformer
 from minineo.fast.decoding import Decoder
+from minineo.generation.generate import generate_steps
 from minineo.generation.prompt import positions
 from minineo.generation.reading import decoder_of
+from minineo.layers.attention import attention as reference_attention
+from minineo.layers.softmax import log_softmax
 from minineo.model.heads import REFERENCE, causal_lm
 from minineo.model.transformer import transformer as reference_transformer
 
@@ -167,59 +170,9 @@ def test_row_parts_are_all_rows_once(rows, threads_):
         parts = transformer.row_parts(rows)
     assert np.array_equal(np.concatenate([np.arange(rows)[part] for part in parts]), np.arange(rows))
     if len(parts) > 1:
-        assert max(part.stop - part.start for part in parts) <= transformer.ROWS
-
-
-def test_each_calls_with_every_item_and_raises_what_was_raised():
-    done: list[int] = []
-    threads.each(done.append, range(100))
-    assert sorted(done) == list(range(100))
-    before = threads.count()
-
-    def fail(i: int) -> None:
-        if i == 3:
-            raise KeyError(i)
-
-    with pytest.raises(KeyError):
-        threads.each(fail, range(10))
-    assert threads.count() == before
-    threads.each(done.append, [])
-
-
-def test_blas_keeps_to_its_thread_within_and_has_its_threads_back_after(monkeypatch):
-    set_to: list[int] = [4]
-    monkeypatch.setattr(threads, "_openblas", lambda: (lambda: set_to[-1], set_to.append))
-    assert threads.count() == 4
-    with threads.products_keep_to_their_thread():
-        with threads.products_keep_to_their_thread():
-            assert threads.count() == 4
-        assert set_to == [4, 1]
-    assert set_to == [4, 1, 4]
-    monkeypatch.setattr(threads, "_openblas", lambda: None)  # another BLAS, which cannot be told
-    assert threads.count() == 1
-    done: list[int] = []
-    threads.each(done.append, range(3))
-    with threads.products_keep_to_their_thread():
-        assert done == [0, 1, 2]
-
-
-FORKED = """
-import os
-from minineo.fast import threads
-threads.count = lambda: 2
-done = []
-threads.each(done.append, range(5))
-child = os.fork()
-if child == 0:
-    threads.each(done.append, range(5))
-    os._exit(0 if len(done) == 10 else 1)
-assert os.waitpid(child, 0)[1] == 0
-"""
-
-
-@pytest.mark.skipif(not hasattr(threads.os, "fork"), reason="processes fork on POSIX systems only")
-def test_a_forked_process_has_threads_of_its_own():
-    subprocess.run([sys.executable, "-c", FORKED], check=True, timeout=60)
+        sizes = [part.stop - part.start for part in parts]
+        assert max(sizes) <= transformer.ROWS
+        assert min(sizes[:-1]) >= transformer.FEWEST // 2
 
 
 def test_q_k_and_v_lie_in_one_array_and_can_be_edited_in_place():
@@ -236,15 +189,127 @@ def test_q_k_and_v_lie_in_one_array_and_can_be_edited_in_place():
     assert all(again[name] is params[name] for name in params)
 
 
-@pytest.mark.parametrize("order", ["kqv", "qvk", "qqq"])
+@pytest.mark.parametrize("order", ["kqv", "qvk", "qqq", "turned", "foreign"])
 def test_arrays_that_lie_otherwise_are_three_products(order):
     model = tiny(GPTNeoForCausalLM, "gl")
     params = layout.laid_out(model.params)
     at = "transformer.h.0"
-    q, k, v = (params[f"{at}.attn.attention.{name}_proj.weight"] for name in order)
-    swapped = params | {f"{at}.attn.attention.{name}_proj.weight": w for name, w in zip("qkv", (q, k, v), strict=True)}
+    names = [f"{at}.attn.attention.{name}_proj.weight" for name in "qkv"]
+    q, k, v = (params[name] for name in names)
+    if order == "turned":  # same base, same beginning, same shape
+        arrays = [q, k.T, v]
+    elif order == "foreign":  # memory that is no array's
+        arrays = [np.ndarray(w.shape, w.dtype, buffer=bytearray(w.tobytes())) for w in (q, k, v)]
+    else:
+        arrays = [{"q": q, "k": k, "v": v}[name] for name in order]
+    swapped = params | dict(zip(names, arrays, strict=True))
     assert layout.qkv_weight(swapped, at) is None
     expected = causal_lm(swapped, model.config, tokens(1, 5), functions=REFERENCE).logits
     assert_close(causal_lm(swapped, model.config, tokens(1, 5), functions=fast.FAST).logits, expected)
     separate = {name: array.copy() for name, array in params.items()}
     assert layout.qkv_weight(separate, at) is None
+
+
+def test_laying_out_weights_of_another_order_makes_rows():
+    """Flax's files hold weights turned, as (in, out), of which the parameters are turned views."""
+    model = tiny(GPTNeoForCausalLM, "gl")
+    params = layout.laid_out({name: np.asfortranarray(array) for name, array in model.params.items()})
+    weight = layout.qkv_weight(params, "transformer.h.0")
+    assert weight is not None
+    assert weight.flags.c_contiguous
+    ids = tokens(2, 5)
+    expected = causal_lm(model.params, model.config, ids, functions=REFERENCE).logits
+    found = causal_lm(params, model.config, ids[:, :4], functions=fast.FAST)
+    assert_close(found.logits, expected[:, :4])
+    decoder = Decoder(params, model.config, found.past_key_values, None, 9)
+    assert_close(decoder.step(ids[:, 4]), expected[:, 4])
+
+
+@pytest.mark.parametrize("use_cache", [True, False])
+def test_float16_is_not_decoded_in_float16(use_cache):
+    """Scores beyond float16's range, which are computed in float32."""
+    model = tiny(GPTNeoForCausalLM, "gl", dtype=np.float16)
+    for name in model.params:
+        if name.endswith(("q_proj.weight", "k_proj.weight")):
+            model.params[name] *= np.float16(400.0)
+    assert decoder_of(model) is None
+    arguments: dict[str, Any] = {"return_dict_in_generate": True, "output_logits": True, "eos_token_id": None}
+    logits = model.generate(tokens(1, 3), max_new_tokens=6, use_cache=use_cache, **arguments).logits
+    assert all(np.isfinite(step).all() for step in logits)
+
+
+@pytest.mark.parametrize("padded", [False, True])
+def test_parameters_replaced_between_two_tokens_count_as_edited_ones_do(padded):
+    def texts(edit: str) -> np.ndarray:
+        model = tiny(GPTNeoForCausalLM, "gl", window_size=4)
+        mask = np.ones((2, 5), np.int64)
+        mask[0, : 2 if padded else 0] = 0
+        found = []
+        steps = generate_steps(model, tokens(2, 5), mask, max_new_tokens=12, eos_token_id=None)
+        for step, new in enumerate(steps):
+            found.append(new)
+            name = "transformer.ln_f.weight"
+            if edit == "replaced" and step in (3, 7):
+                model.params[name] = -2.0 * model.params[name]
+            elif edit == "in place" and step in (3, 7):
+                model.params[name] *= -2.0
+        return np.stack(found)
+
+    assert np.array_equal(texts("replaced"), texts("in place"))
+    assert not np.array_equal(texts("replaced"), texts("none"))
+
+
+@pytest.mark.parametrize("turn", [(1, 0, 2), (2, 1, 0)])
+def test_embeddings_that_do_not_lie_row_by_row(turn):
+    model = tiny(GPTNeoForCausalLM, "gl")
+    embeds = drawn(0, 2, 5, 12)
+    lying = np.ascontiguousarray(embeds.transpose(turn)).transpose(np.argsort(turn))
+    assert np.array_equal(lying, embeds)
+    expected = causal_lm(model.params, model.config, inputs_embeds=embeds, functions=REFERENCE).logits
+    assert_close(model(inputs_embeds=lying).logits, expected)
+    assert_close(model(inputs_embeds=lying, position_ids=np.arange(5)[None, :]).logits, expected)
+
+
+def test_a_cache_can_be_copied_and_pickled():
+    model = tiny(GPTNeoForCausalLM, "gl")
+    ids = tokens(2, 6)
+    cache = model(ids[:, :4], use_cache=True).past_key_values
+    expected = model(ids[:, 4:], past_key_values=cache).logits
+    for other in (copy.deepcopy(cache), pickle.loads(pickle.dumps(cache)), copy.copy(cache)):
+        assert_close(model(ids[:, 4:], past_key_values=other).logits, expected)
+
+
+def test_a_cache_of_another_dtype_is_widened_as_the_reference_does():
+    model, narrow = tiny(GPTNeoForCausalLM, "gl", dtype=np.float64), tiny(GPTNeoForCausalLM, "gl")
+    ids = tokens(1, 5)
+    cache = narrow(ids[:, :3], use_cache=True).past_key_values
+    expected = causal_lm(model.params, model.config, ids[:, 3:], past_key_values=cache, functions=REFERENCE)
+    found = causal_lm(model.params, model.config, ids[:, 3:], past_key_values=cache, functions=fast.FAST)
+    assert_close(found.logits, expected.logits)
+    assert found.past_key_values[0][0].dtype == np.float64
+
+
+def test_nothing_to_do_is_done():
+    model = tiny(GPTNeoForCausalLM, "gl")
+    assert model(tokens(1, 4), logits_to_keep=np.array([], np.int64)).logits.shape == (1, 0, 19)
+    assert linear.product(np.ones((0, 600), np.float32), np.ones((600, 600), np.float32)).shape == (0, 600)
+    assert transformer.row_parts(0) == [slice(0, 0)]
+
+
+def test_a_score_too_large_ahead_of_a_query_does_not_reach_it():
+    q, k = drawn(0, 1, 1, 4, 3), drawn(1, 1, 1, 4, 3)
+    q[..., 0], k[..., -1, :] = np.abs(q[..., 0]) + 2.0, [3e38, 0.0, 0.0]
+    with np.errstate(all="ignore"):
+        found, expected = attention.attention(q, k, k), reference_attention(q, k, k)
+    assert np.all(np.isfinite(found[..., :-1, :]))
+    assert_close(found[..., :-1, :], expected[..., :-1, :])
+
+
+@few
+@given(st.integers(0, 99), st.integers(1, 20), st.integers(1, 40), DTYPES)
+def test_token_losses(seed, rows, vocabulary, dtype):
+    hidden, weight = drawn(seed, rows, 6, dtype=dtype, scale=3.0), drawn(seed + 1, vocabulary, 6, dtype=dtype)
+    labels = np.random.default_rng(seed).integers(vocabulary, size=rows)
+    logits = hidden @ weight.T
+    expected = -log_softmax(logits)[np.arange(rows), labels]
+    assert_close(losses.token_losses(hidden, weight, labels), expected, largest=np.abs(logits).max())

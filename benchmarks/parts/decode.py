@@ -34,9 +34,8 @@ def run(options: Options) -> Report:
             for position in (early, late):
                 _measure(shape, position, workers, options, report)
             _claims(shape, early, late, report)
-            size = workers[LIMIT].call("weight_bytes")
-            seconds = report.best(_work(shape, early), LIMIT)
-            if seconds:
+            if seconds := report.best(_work(shape, early), LIMIT):
+                size = workers[LIMIT].call("weight_bytes")
                 report.data[f"{shape.name}, weights read"] = {"bytes": size, "bytes per second": size / seconds}
                 report.note(
                     f"{shape.name}: the products read {size / 1e6:.1f} MB of weights at {size / seconds / 1e9:.1f} GB/s"

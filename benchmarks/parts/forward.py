@@ -46,9 +46,8 @@ def run(options: Options) -> Report:
                 if goal := GOALS.get((shape.name, length)):
                     work = _work(shape, length, 0)
                     report.claim(f"{work}, against HF float32", report.ratio(work, FLOAT32), goal)
-            operations, seconds = workers[LIMIT].call("operations", length), report.best(_work(shape, length, 0), LIMIT)
-            if seconds:
-                rate = operations / seconds / 1e9
+            if seconds := report.best(_work(shape, length, 0), LIMIT):
+                rate = workers[LIMIT].call("operations", length) / seconds / 1e9
                 report.data[f"{shape.name}, GFLOP/s of the products"] = rate
                 report.note(f"{shape.name}: the products run at {rate:.0f} GFLOP/s ({length} tokens)")
     return report

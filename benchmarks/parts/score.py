@@ -46,7 +46,10 @@ def run(options: Options) -> Report:
         calls = {
             OWN: lambda: _seconds([*_command(), str(long), *arguments]),
             "start-up": lambda: _seconds([*_command(), str(short), *arguments]),
-            "its forward passes": lambda: sum(workers[MININEO].call("forward", prompt) for _ in range(passes)),
+            "its forward passes": lambda: sum(
+                workers[MININEO].call("forward", prompt, window if first else stride)
+                for first in [True] + [False] * (passes - 1)
+            ),
         }
         results = alternate(calls, min(options.rounds, 3), report.failed)
     startup = min(results.pop("start-up"))

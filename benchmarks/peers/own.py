@@ -10,6 +10,7 @@ import numpy as np
 import minineo
 from benchmarks.peers.decoded import Decoded, Stamps
 from benchmarks.peers.script import Script
+from minineo.fast.decoding import Decoder
 
 
 class Counted(minineo.GPTNeoForCausalLM):
@@ -66,15 +67,10 @@ class Model:
         return stamps.decoded(np.asarray(output)[:, ids.shape[1] :], new_tokens, calls)
 
     def cache_bytes(self, ids: np.ndarray, new_tokens: int) -> int:
-        """Bytes that the key-value cache holds after a generation, room to grow included."""
-        output: Any = self.model.generate(ids, max_new_tokens=new_tokens, return_dict_in_generate=True)
-        buffers = {}
-        for layer in output.past_key_values:
-            for array in layer:
-                while isinstance(array.base, np.ndarray):  # a view keeps all of its buffer alive
-                    array = array.base
-                buffers[id(array)] = array.nbytes
-        return sum(buffers.values())
+        """Bytes that the key-value cache holds while so many tokens are generated, room to grow included."""
+        cache = self.model(ids, use_cache=True, logits_to_keep=1).past_key_values
+        decoder = Decoder(self.model.params, self.model.config, cache, None, ids.shape[1] + new_tokens)
+        return sum(layer.kv.nbytes for layer in decoder.layers)
 
     def threads_used(self, ids: np.ndarray) -> float:
         """Processor seconds a second of a forward pass: how many cores were busy."""

@@ -1,7 +1,7 @@
 """The functions that run by default: the same as the reference's, with the same signatures, for speed.
 
-They take NumPy arrays of float32 or float64, and hand over to the reference wherever they are asked for more: other
-array libraries, 16-bit floats, intermediates. Property tests hold each against its reference.
+They take NumPy arrays of float32 or float64. Where more is asked of the transformer, intermediates, dropout or 16-bit
+floats, it hands over to the reference. Property tests hold each function against its reference.
 """
 
 from minineo.fast import decoding, linear, transformer

@@ -15,9 +15,11 @@ from minineo.layers import activations as reference
 def gelu_new(x: Array) -> Array:
     """As `minineo.layers.activations.gelu_new`.
 
-    The formula is regrouped to need one scratch piece and no other memory:
+    The formula is regrouped to need no memory but the result's, a piece at a time:
     0.5 x (1 + tanh(x (c + c 0.044715 x^2))) with c = sqrt(2 / pi), the halves multiplied out.
     """
+    if not isinstance(x, np.ndarray) or x.ndim == 0 or x.dtype.itemsize < 4:
+        return reference.gelu_new(x)
     out = np.empty(x.shape, x.dtype)
     rows, out_rows = x.reshape(-1, x.shape[-1]), out.reshape(-1, x.shape[-1])
     scale = math.sqrt(2.0 / math.pi)

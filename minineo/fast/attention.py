@@ -18,9 +18,9 @@ ROWS = 128  # queries in a block: with 2,048 keys its scores take 1 MiB, which s
 SCORES = 2 * ROWS * 2048  # of several heads together, where they are short
 WORTH_SHARING = 1 << 25  # multiplications: fewer take hardly longer than waking a thread
 
-# What to add to the scores of a block: column j of its last R keys lies ahead of row i where j > i; column j of the
-# first R keys lies before the window of row i where j < i.
-_AHEAD = np.where(np.tri(ROWS, dtype=bool), np.float32(0.0), np.float32(-math.inf))
+# What to mask of a block: column j of its last R keys lies ahead of row i where j > i; column j of the first R keys
+# lies before the window of row i where j < i.
+_AHEAD = ~np.tri(ROWS, dtype=bool)
 _BEHIND = _AHEAD.T.copy()
 
 
@@ -111,7 +111,7 @@ def mask_block(scores: Array, shift: int | None, padding: Array | None) -> None:
     if padding is not None:
         np.copyto(scores, np.finfo(scores.dtype).min, where=padding)
     if R > 1:
-        scores[..., -R:] += _AHEAD[:R, :R]
+        np.copyto(scores[..., -R:], -math.inf, where=_AHEAD[:R, :R])
         if shift is not None and shift < R:
             behind = scores[..., : R - shift]
-            behind += _BEHIND[:R, shift : shift + behind.shape[-1]]
+            np.copyto(behind, -math.inf, where=_BEHIND[:R, shift : shift + behind.shape[-1]])

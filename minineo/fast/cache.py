@@ -5,7 +5,8 @@ Dimensions: B batch, H heads, S positions, d head size.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from threading import Lock
 
 import numpy as np
 
@@ -23,6 +24,15 @@ class _Buffers:
     k: Array
     v: Array
     filled: int
+    lock: Lock = field(default_factory=Lock)
+
+    def claim(self, start: int, stop: int) -> bool:
+        """Take positions `start` to `stop`; False unless they are the next, and there is room for them."""
+        with self.lock:
+            if start != self.filled or stop > self.k.shape[2]:
+                return False
+            self.filled = stop
+            return True
 
     @classmethod
     def holding(cls, k: Array, v: Array, capacity: int) -> _Buffers:
@@ -50,6 +60,10 @@ class Kept(tuple[Array, Array]):
         kept.buffers, kept.start, kept.stop = buffers, start, stop
         return kept
 
+    def __reduce__(self) -> tuple[type, tuple[KeysAndValues]]:
+        """Be copied and pickled as a plain pair, without the buffers."""
+        return tuple, ((self[0].copy(), self[1].copy()),)
+
 
 def append(past: KeysAndValues | None, k: Array, v: Array) -> KeysAndValues:
     """As `minineo.model.cache.append`: written behind the past where there is room, copied only where there is none.
@@ -58,14 +72,16 @@ def append(past: KeysAndValues | None, k: Array, v: Array) -> KeysAndValues:
     """
     if past is None:
         return k, v
+    if past[0].dtype != k.dtype:
+        return reference.append(past, k, v)
     S, T = past[0].shape[2], k.shape[2]
-    if not isinstance(past, Kept) or past.stop != past.buffers.filled or past.stop + T > past.buffers.k.shape[2]:
+    if not isinstance(past, Kept) or not past.buffers.claim(past.stop, past.stop + T):
         capacity = S + T + max(SPARE, S if not isinstance(past, Kept) or past.start == 0 else 0)
         past = Kept(_Buffers.holding(*past, capacity), 0, S)
+        past.buffers.claim(S, S + T)
     buffers, stop = past.buffers, past.stop + T
     buffers.k[:, :, past.stop : stop] = k
     buffers.v[:, :, past.stop : stop] = v
-    buffers.filled = stop
     return Kept(buffers, past.start, stop)
 
 
@@ -92,6 +108,7 @@ def rewind(kv: KeysAndValues, before: KeysAndValues, new: int, kept: int) -> Key
     start = stop - min(before[0].shape[2] + kept, kv[0].shape[2])
     if start < 0:  # the window has moved into new buffers since `before`, and left there what has to come back
         return reference.rewind(kv, before, new, kept)
-    if kv.stop == kv.buffers.filled:  # else somebody has continued `kv`: the room is his
-        kv.buffers.filled = stop
+    with kv.buffers.lock:
+        if kv.stop == kv.buffers.filled:  # else somebody has continued `kv`: the room is his
+            kv.buffers.filled = stop
     return Kept(kv.buffers, start, stop)

@@ -1,4 +1,4 @@
-"""Decoding, fast: one new token for each row of a batch at a time, in memory that is allocated once.
+"""Decoding, fast: one new token for each row of a batch at a time, in memory that does not grow with the text.
 
 The transformer as a function of arrays looks up its parameters, checks its inputs, and makes a new array for each
 intermediate and a new cache for each token. That is nothing beside a prompt, but as much as the products beside a
@@ -44,7 +44,8 @@ class Decoder:
 
     A global layer's keys and values have room for all of them. A local layer's are a **ring** of `window` entries:
     position t is written to entry t % window, over the position that has just left the window. Attention does not mind
-    the order of its keys, so what is in the ring is just what the query sees, and nothing needs masking or moving.
+    the order of its keys, so what is in the ring is just what the query sees: nothing needs moving, and nothing masking
+    but padding.
 
     `attention_mask` (B, S) is that of the cache's positions, or None if none of them is padding.
     """

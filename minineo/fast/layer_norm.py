@@ -30,12 +30,14 @@ def layer_norm(x: Array, weight: Array, bias: Array, epsilon: float) -> Array:
 def layer_norm_rows(x: Array, weight: Array, bias: Array, epsilon: float, y: Array) -> None:
     """Layer norm of rows x (N, D) that fit the cache into y (N, D)."""
     N, D = x.shape
-    if N == 1:  # mean and scale are two numbers, and sums along a row are products
+    if N == 1:  # mean and variance are two numbers, and sums along a row are products
         np.subtract(x, float(x[0] @ np.ones(D, x.dtype)) / D, out=y)
-        y *= 1.0 / math.sqrt(float(y[0] @ y[0]) / D + epsilon)
-        y *= weight
-        y += bias
-        return
+        variance = float(y[0] @ y[0]) / D + epsilon
+        if 0.0 < variance < math.inf:
+            y *= 1.0 / math.sqrt(variance)
+            y *= weight
+            y += bias
+            return
     np.subtract(x, np.add.reduce(x, axis=1, keepdims=True) / D, out=y)
     scale = np.vecdot(y, y)
     scale /= D

@@ -25,21 +25,23 @@ def laid_out(params: Params) -> Params:
         at = name.removesuffix(END)
         if isinstance(params[name], np.ndarray) and qkv_weight(params, at) is None:
             names = _names(at)
-            parts = np.split(np.concatenate([params[name] for name in names]), 3)
+            parts = np.split(np.ascontiguousarray(np.concatenate([params[name] for name in names])), 3)
             params.update(zip(names, parts, strict=True))
     return params
 
 
 def qkv_weight(params: Params, at: str) -> Array | None:
     """Block `at`'s weights of q, k and v as one array (3 D, D), if they lie in one as `laid_out` leaves them."""
-    q, k, v = (params[name] for name in _names(at))
-    base = q.base
-    if base is None or k.base is not base or v.base is not base or base.shape != (3 * len(q), q.shape[1]):
+    parts = [params[name] for name in _names(at)]
+    base, (D, width) = parts[0].base, parts[0].shape
+    if not isinstance(base, np.ndarray) or base.shape != (3 * D, width) or not base.flags.c_contiguous:
         return None
-    first, second, third = (array.__array_interface__ for array in (q, k, v))
-    here = [base.__array_interface__["data"][0] + i * q.nbytes for i in range(3)]
-    in_order = [first["data"][0], second["data"][0], third["data"][0]] == here
-    return base if in_order and base.flags.c_contiguous and q.flags.c_contiguous else None
+    begin = base.__array_interface__["data"][0]
+    for i, part in enumerate(parts):
+        here = part.__array_interface__["data"][0] == begin + i * parts[0].nbytes
+        if part.base is not base or not here or (part.shape, part.strides) != ((D, width), base.strides):
+            return None
+    return base
 
 
 def _names(at: str) -> list[str]:

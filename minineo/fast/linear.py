@@ -41,7 +41,7 @@ def product(x: Array, weight: Array, out: Array | None = None) -> Array:
     N, D = x.shape
     if out is None:
         out = np.empty((N, len(weight)), x.dtype)
-    if N == 1 or N > SOME or weight.size < WORTH_SLICING:
+    if N <= 1 or N > SOME or weight.size < WORTH_SLICING:
         return np.matmul(x, weight.T, out=out)
     rows = min(SMALL_RESULT // N, SMALL_WORK // (N * D)) // 8 * 8
     if N > FEW or rows == 0:

@@ -8,9 +8,12 @@ from __future__ import annotations
 import numpy as np
 
 from minineo.arrays import Array
+from minineo.fast.linear import product
 from minineo.fast.pieces import pieces
+from minineo.fast.threads import each
 
 ROWS = 512  # rows whose logits exist at once
+SCORED = 256  # the same where each thread has its own
 
 
 def linear_cross_entropy(
@@ -44,6 +47,27 @@ def linear_cross_entropy(
         dhidden[chosen] = logits @ weight
         dweight += logits.T @ part
     return np.asarray(total / count, hidden.dtype)[()], dhidden, dweight
+
+
+def token_losses(hidden: Array, weight: Array, labels: Array) -> Array:
+    """-log p, in nats, of each label (N,) under the logits `linear(hidden, weight)`; hidden (N, D), weight (V, D).
+
+    The reference's log-softmax makes four arrays as large as the logits. A loss needs one number of its row and a sum
+    of exponentials: they are taken in place, some rows at a time, by all threads.
+    """
+    losses = np.empty(len(labels), hidden.dtype)
+
+    def write(rows: slice) -> None:
+        logits, label = product(hidden[rows], weight), labels[rows]
+        for piece in pieces(*logits.shape):
+            part = logits[piece]
+            part -= np.maximum.reduce(part, axis=1, keepdims=True)
+            chosen = part[np.arange(len(part)), label[piece]]
+            np.exp(part, out=part)
+            losses[rows][piece] = np.log(np.add.reduce(part, axis=1)) - chosen
+
+    each(write, [slice(start, start + SCORED) for start in range(0, len(labels), SCORED)])
+    return losses
 
 
 def _to_gradient(logits: Array, labels: Array) -> float:

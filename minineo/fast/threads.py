@@ -5,7 +5,7 @@ cores wait. Where there is much to do, it is the other way round here: each thre
 and does everything with it, products included, on its own core.
 
 As many threads as BLAS, the library behind NumPy's matrix products, would use: `OPENBLAS_NUM_THREADS=1` or
-`threadpoolctl` limit both. With a BLAS that cannot be told to keep to a thread (any but OpenBLAS), there is one.
+`threadpoolctl` limit both. With a BLAS that cannot be told to keep to a thread, there is one.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ import ctypes
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from contextvars import copy_context
 from functools import cache
 from importlib import import_module
 from typing import TypeVar
@@ -23,17 +24,22 @@ from typing import TypeVar
 T = TypeVar("T")
 
 # What OpenBLAS calls its functions: in NumPy's own packages, with 64-bit integers, and as distributions build it
-NAMES = ("scipy_openblas_{}_num_threads64_", "openblas_{}_num_threads64_", "openblas_{}_num_threads")
+NAMES = ("scipy_openblas_{}64_", "openblas_{}64_", "openblas_{}")
+OWN_THREADS = (
+    1  # what its `get_parallel` says where it has threads of its own; OpenMP's cannot be changed under a product
+)
 
 _lock = threading.Lock()
+_here = threading.local()  # `busy` in a thread that is at work on a share
 _inside = 0  # calls of `products_keep_to_their_thread` that have not ended
 _before = 1  # BLAS's threads before the first of them
+_pool: ThreadPoolExecutor | None = None
 
 
 def count() -> int:
-    """How many threads share the work: those that BLAS would use, were it not told to keep to one."""
+    """How many threads share the work: those that BLAS would use, were it not told to keep to one; 1 within a share."""
     functions = _openblas()
-    if functions is None:
+    if functions is None or getattr(_here, "busy", False):
         return 1
     return _before if _inside else max(1, functions[0]())
 
@@ -41,28 +47,50 @@ def count() -> int:
 def each(function: Callable[[T], None], items: Iterable[T]) -> None:
     """Call the function with every item, in as many threads as there are; the caller's is one of them.
 
-    An error in any of them is raised here, once all threads have come to rest.
+    An error ends the work, and is raised here once all threads have come to rest. Within a share there are no further
+    shares: `each` then calls one by one.
     """
     items = list(items)
     threads = min(count(), len(items)) if len(items) > 1 else 1
+    if threads == 1:
+        for item in items:
+            function(item)
+        return
     todo = iter(items)
 
     def work() -> None:
-        for item in todo:
-            function(item)
+        _here.busy = True
+        try:
+            for item in todo:
+                function(item)
+        except BaseException:
+            for _ in todo:  # nothing is left for the others
+                pass
+            raise
+        finally:
+            _here.busy = False
 
-    if threads == 1:
-        work()
-        return
     with products_keep_to_their_thread():
-        others = [_pool().submit(work) for _ in range(threads - 1)]
+        others = _started(work, threads - 1)
         try:
             work()
-        finally:
-            errors = [other.exception() for other in others]
+        finally:  # what has not begun by now will find nothing to do
+            errors = [other.exception() for other in others if not other.cancel()]
     for error in errors:
         if error is not None:
             raise error
+
+
+def _started(work: Callable[[], None], times: int) -> list[Future[None]]:
+    """The work, begun in other threads with the caller's context, such as `np.errstate`."""
+    global _pool
+    with _lock:
+        if _pool is None:
+            _pool = ThreadPoolExecutor(max(1, (os.cpu_count() or 1) - 1), thread_name_prefix="minineo")
+    try:
+        return [_pool.submit(copy_context().run, work) for _ in range(times)]
+    except RuntimeError:  # the interpreter is about to end, and starts no more threads: the caller's does it all
+        return []
 
 
 @contextmanager
@@ -98,19 +126,26 @@ def _openblas() -> tuple[Callable[[], int], Callable[[int], None]] | None:
         return None
     for name in NAMES:
         try:
-            get_threads, set_threads = library[name.format("get")], library[name.format("set")]
+            get_threads, set_threads, get_parallel = (
+                library[name.format(what)] for what in ("get_num_threads", "set_num_threads", "get_parallel")
+            )
         except AttributeError:
             continue
-        get_threads.argtypes, get_threads.restype = [], ctypes.c_int
+        get_threads.argtypes = get_parallel.argtypes = []
         set_threads.argtypes, set_threads.restype = [ctypes.c_int], None
-        return get_threads, set_threads
+        return (get_threads, set_threads) if get_parallel() == OWN_THREADS else None
     return None
 
 
-@cache
-def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(max(1, (os.cpu_count() or 1) - 1), thread_name_prefix="minineo")
+def _after_fork() -> None:
+    """A process that is forked off has none of its parent's threads, nor what they had not finished."""
+    global _lock, _inside, _pool
+    _lock, _pool, _here.busy = threading.Lock(), None, False
+    functions = _openblas()
+    if _inside and functions is not None:
+        _inside = 0
+        functions[1](_before)
 
 
-if hasattr(os, "register_at_fork"):  # a process that is forked off has none of its parent's threads
-    os.register_at_fork(after_in_child=_pool.cache_clear)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -58,7 +58,10 @@ def transformer(
             params, config, *arguments, output_attentions, output_hidden_states, tap=tap, masks=masks, prefix=prefix
         )
     past = 0 if past_key_values is None else past_key_values.length
-    x = reference.embed(params, input_ids, position_ids, token_type_ids, inputs_embeds, past, no_tap, prefix)
+    # in the order of its rows, which are added to in place; given embeddings may lie otherwise
+    x = np.ascontiguousarray(
+        reference.embed(params, input_ids, position_ids, token_type_ids, inputs_embeds, past, no_tap, prefix)
+    )
     real = None if attention_mask is None or attention_mask.all() else attention_mask != 0
     qkv = np.empty((*x.shape[:2], 3 * config.hidden_size), x.dtype)  # all layers use this memory in turn
     kept: list[KeysAndValues] = []
@@ -127,8 +130,10 @@ def _add_block(
 
 def row_parts(N: int) -> list[slice]:
     """Share out N rows, as many parts to each thread; all in one part where the parts' products would be slow ones."""
-    threads = count() if N >= 2 * FEWEST else 1
-    step = -(-N // (threads * -(-N // (threads * ROWS)))) if threads > 1 else N
+    threads = min(count(), N // FEWEST)
+    if threads < 2:
+        return [slice(0, N)]
+    step = -(-N // (threads * -(-N // (threads * ROWS))))
     return [slice(start, min(start + step, N)) for start in range(0, N, step)]
 
 
