@@ -27,6 +27,7 @@ from benchmarks.timing import alternate
 from benchmarks.workers import Worker, WorkerError
 
 GOAL = 1.5  # times plain greedy decoding
+LEAST_CODE = 600  # characters, and on to the end of a function
 LOOKUP = {"prompt_lookup_num_tokens": 10}
 CODE = Path(minineo.__file__).parent / "layers" / "losses.py"
 SUMMARY = """
@@ -79,7 +80,8 @@ def _dictated() -> list[tuple[str, list[int], list[int]]]:
     """Texts that repeat their prompt: name, prompt and continuation."""
     encode = bundled_tokenizer().encode
     code, passage = CODE.read_text(encoding="utf-8"), PASSAGE.read_text(encoding="utf-8")
-    code = code[code.index("def mean_squared_error") :]
+    begin = code.index("def mean_squared_error")
+    code = code[begin : code.index("\n\n\n", begin + LEAST_CODE)]
     instruction = "\n\n# The same with `differences` in place of `difference` and `answers` in place of `labels`:\n\n"
     edited = code.replace("difference", "differences").replace("labels", "answers")
     return [
