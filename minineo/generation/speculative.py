@@ -74,11 +74,12 @@ def speculative_search(
     drafter = _drafter(arguments, processors, random)
     most = _most_drafts(model.config)
     longest = context.input_ids.shape[1] + arguments.steps
+    hoped = most  # drafts that are likely to be of use
     done = False
     while not done:
         T, before = context.input_ids.shape[1], context.cache
         # the last position gives one more token, so that drafts for all of the rest would be one too many
-        drafts = drafter(context, 0 if before is None else min(most, longest - T - 1))
+        drafts = drafter(context, 0 if before is None else min(most, hoped, longest - T - 1))
         n = drafts.tokens.shape[1]
         logits, read = last_logits(model, context.extend(drafts.tokens), n + 1, True, arguments.edits)
         for i in range(n + 1):
@@ -90,6 +91,8 @@ def speculative_search(
             yield token
             if done or i == n or int(token[0]) != int(drafts.tokens[0, i]):
                 break
+        if n and arguments.assistant_model is None:  # looking up finds as many as it may, and each one costs a row
+            hoped = 2 * (context.input_ids.shape[1] - T)
         if read.cache is not None:
             context = replace(context, cache=_rewound(read.cache, before, context.input_ids.shape[1] - 1))
         record.cache = context.cache
