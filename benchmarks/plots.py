@@ -66,12 +66,22 @@ def bars(report: Report, reference: str) -> Any:
         drawn = axes.barh(places, [ratio for _, ratio in rows], height, label=peer, color=COLOURS[i % len(COLOURS)])
         axes.bar_label(drawn, fmt="%.2g", padding=2, fontsize=7)
     limits = [(row, best.get((work, report["limit"]))) for row, work in enumerate(works)]
-    lines = [(row, best[works[row], reference] / seconds) for row, seconds in limits if seconds]
+    every = [
+        best[work, reference] / seconds for (work, peer), seconds in best.items() if peer in peers and work in works
+    ]
+    left, right = 0.7 * min(every), 1.6 * max(every)  # where no product is left to do, the limit is far outside
+    lines = [(row, min(best[works[row], reference] / seconds, right)) for row, seconds in limits if seconds]
     if lines:
         starts = [row - height / 2 for row, _ in lines]
         ends = [row + (len(peers) - 0.5) * height for row, _ in lines]
         ratios = [ratio for _, ratio in lines]
         axes.vlines(ratios, starts, ends, color="black", label=f"limit: {report['limit']}")
+    axes.set_xscale("log")
+    axes.set_xlim(left, right)
+    ticks = [tick for tick in (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100) if left <= tick <= right]
+    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.minorticks_off()
+    axes.axvline(1.0, color="#999999", linewidth=0.8, zorder=0)
     axes.set_yticks([row + (len(peers) - 1) * height / 2 for row in range(len(works))], works)
     axes.invert_yaxis()
     axes.set_xlabel(f"times as fast as {reference} (longer is better)")
