@@ -154,7 +154,8 @@ class GPTNeoPreTrainedModel(Generic[Output]):
         params = self.params if device is None else all_to_device(self.params, device)
         if dtype is not None:
             params = {name: converted(array, floating_dtype(dtype).name) for name, array in params.items()}
-        self.params = laid_out(params)
+        if any(params[name] is not array for name, array in self.params.items()):
+            self.params = laid_out(params)
         return self
 
     def apply(
