@@ -116,6 +116,26 @@ def test_a_rank_that_dies_ends_the_run_and_leaves_the_last_checkpoint(tmp_path, 
 
 
 @pytest.mark.oracle
+@pytest.mark.skipif(sys.platform != "linux", reason="asks Linux what stands unread in a pipe")
+def test_the_reason_arrives_though_mpiexec_reads_late(tmp_path):
+    """On a busy machine mpiexec may hear of the end before it has read why."""
+    code = """
+import subprocess
+def fail_unheard():
+    reader = os.getppid()
+    os.kill(reader, signal.SIGSTOP)
+    command = ["sh", "-c", f"sleep 5; kill -CONT {reader}"]
+    subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    fail()
+at_step(1, fail_unheard)
+loop.train(options("out"))
+"""
+    result = on_two_ranks(tmp_path, code)
+    assert result.returncode != 0
+    assert "something is wrong in here" in result.stderr
+
+
+@pytest.mark.oracle
 def test_what_is_wrong_for_all_is_said_once(tmp_path):
     result = on_two_ranks(tmp_path, "loop.train(options('out', batch_size=1))")
     assert result.returncode != 0

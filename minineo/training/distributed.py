@@ -8,10 +8,11 @@ first one, rank 0, prepares the data and does all that is written or shown.
 from __future__ import annotations
 
 import os
+import struct
 import sys
 import time
 import traceback
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 import numpy as np
 
@@ -76,14 +77,35 @@ class Processes(Alone):
     def fail(self, error: BaseException) -> NoReturn:
         """Tell what has happened, and end all processes: the others would wait for this one for ever."""
         if self.rank:
-            time.sleep(1.0)  # what has happened to all of them, the first one tells
+            time.sleep(3.0)  # what has happened to all of them, the first one tells
         if isinstance(error, TOLD_IN_ONE_LINE):
-            print(f"minineo: process {self.rank} of {self.size}: {error}", file=sys.stderr)
+            words = f"minineo: process {self.rank} of {self.size}: {error}\n"
         else:
-            traceback.print_exception(error)
+            words = "".join(traceback.format_exception(error))
+        sys.stderr.write(words)
         sys.stderr.flush()
+        _wait_until_read(sys.stderr)
         self.world.Abort(130 if isinstance(error, KeyboardInterrupt) else 1)
         raise SystemExit(1)  # unreachable: Abort does not return
+
+
+def _wait_until_read(stream: TextIO, seconds: float = 10.0) -> None:
+    """Wait while something stands unread in a pipe, for some seconds at most.
+
+    mpiexec passes on what its processes print, but reads no more of it once one of them has asked for an Abort: on a
+    busy machine the reason would be lost.
+    """
+    end = time.monotonic() + seconds
+    try:
+        import fcntl
+        import termios
+
+        while struct.unpack("i", fcntl.ioctl(stream.fileno(), termios.FIONREAD, bytes(4)))[0]:
+            if time.monotonic() > end:
+                break
+            time.sleep(0.01)
+    except (ImportError, OSError):  # not a pipe, or not Unix: who reads cannot be asked
+        time.sleep(0.5)
 
 
 def join() -> Alone:
