@@ -40,9 +40,23 @@ def prompts(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray | None]:
     return ids, mask
 
 
+@pytest.mark.parametrize("share", [False, True])
 @few
 @given(prompts(), st.integers(1, 12), st.sampled_from(["gl", "lg", "ll", "gg"]), st.integers(1, 25), DTYPES)
-def test_a_decoder_gives_what_calls_of_the_reference_give(prompt, window, layers, steps, dtype):
+def test_a_decoder_gives_what_calls_of_the_reference_give(share, prompt, window, layers, steps, dtype):
+    with pytest.MonkeyPatch.context() as patch:
+        if share:
+            patch.setattr(linear, "WORTH_SLICING", 0)
+            patch.setattr(linear, "WORTH_SHARING", 0)
+            patch.setattr(attention, "READING_WORTH_SHARING", 0)
+            for module in (linear, attention, threads):
+                patch.setattr(module, "count", lambda: 3)
+        check_decoder(prompt, window, layers, steps, dtype)
+
+
+def check_decoder(
+    prompt: tuple[np.ndarray, np.ndarray | None], window: int, layers: str, steps: int, dtype: Any
+) -> None:
     ids, mask = prompt
     model = tiny(GPTNeoForCausalLM, layers, window_size=window, dtype=dtype)
     steps = min(steps, model.config.max_position_embeddings - ids.shape[1])

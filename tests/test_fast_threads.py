@@ -98,6 +98,20 @@ def test_an_error_in_another_thread_ends_the_work_and_is_raised():
     assert len(done) < 10_000
 
 
+def test_work_that_has_not_begun_by_its_end_never_does():
+    helper, done = threads._Helper(), []
+    helper.start()
+    for i in range(300):
+        helper.begin(lambda i=i: done.append(i))
+        while i % 3 == 0 and i not in done:
+            time.sleep(0.0001)
+        assert helper.end() is None
+        before = list(done)
+        if i % 10 == 0:
+            time.sleep(0.001)
+        assert done == before
+
+
 @pytest.mark.usefixtures("three_threads")
 def test_threads_see_the_callers_error_state():
     def overflow(_: int) -> None:

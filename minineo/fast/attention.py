@@ -10,6 +10,7 @@ import math
 import numpy as np
 
 from minineo.arrays import Array
+from minineo.fast.linear import FEW
 from minineo.fast.threads import count, each
 from minineo.layers import attention as reference
 from minineo.tap import Tap, no_tap
@@ -17,6 +18,7 @@ from minineo.tap import Tap, no_tap
 ROWS = 128  # queries in a block: with 2,048 keys its scores take 1 MiB, which stays in a core's cache
 SCORES = 2 * ROWS * 2048  # of several heads together, where they are short
 WORTH_SHARING = 1 << 25  # multiplications: fewer take hardly longer than waking a thread
+READING_WORTH_SHARING = 1 << 19  # numbers in the keys: reading 2 MiB takes longer than that
 
 # What to mask of a block: column j of its last R keys lies ahead of row i where j > i; column j of the first R keys
 # lies before the window of row i where j < i.
@@ -63,14 +65,28 @@ def attend_from_one(q: Array, k: Array, v: Array, padding: Array | None, scores:
     """Attention of a single query into z, both (B, H, 1, d), as in decoding: it sees every key, none is ahead.
 
     `padding` (B, 1, 1, S) is True at keys that do not count, or None; `scores` (B, H, 1, S) is overwritten.
+
+    Keys and values are read once, faster by two cores than by one. So threads share the heads of a few texts, whose
+    products with weights they share, too. Those of a single text are shared by BLAS's own threads, which stay on
+    their cores for a while, waiting for more: another thread would get there too late.
     """
-    np.matmul(q, k.swapaxes(-1, -2), out=scores)
-    if padding is not None:
-        np.copyto(scores, np.finfo(scores.dtype).min, where=padding)
-    scores -= np.maximum.reduce(scores, axis=-1, keepdims=True)
-    np.exp(scores, out=scores)
-    np.matmul(scores, v, out=z)
-    z /= np.add.reduce(scores, axis=-1, keepdims=True)
+
+    def attend(heads: slice) -> None:
+        pattern, result = scores[:, heads], z[:, heads]
+        np.matmul(q[:, heads], k[:, heads].swapaxes(-1, -2), out=pattern)
+        if padding is not None:
+            np.copyto(pattern, np.finfo(pattern.dtype).min, where=padding)
+        pattern -= np.maximum.reduce(pattern, axis=-1, keepdims=True)
+        np.exp(pattern, out=pattern)
+        np.matmul(pattern, v[:, heads], out=result)
+        result /= np.add.reduce(pattern, axis=-1, keepdims=True)
+
+    B, H = q.shape[:2]
+    if not 1 < B <= FEW or k.size < READING_WORTH_SHARING:
+        attend(slice(None))
+        return
+    step = -(-H // count())
+    each(attend, [slice(i, i + step) for i in range(0, H, step)])
 
 
 def widest(S: int, window: int | None) -> int:

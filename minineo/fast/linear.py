@@ -8,13 +8,13 @@ from numpy.lib.stride_tricks import as_strided
 from minineo.arrays import Array
 from minineo.fast.threads import count, each
 
-FEW, SOME = 12, 64  # rows
+FEW, SOME = 24, 64  # rows
 WIDE = 8  # times D: turning a result of more columns than that costs more than it saves
 # OpenBLAS reads matrices where they lie, without packing them first, if the product has no more than so many numbers
 # (measured: 1,200) and takes no more than so many multiplications.
 SMALL_RESULT, SMALL_WORK = 1_000, 1_000_000
 WORTH_SLICING = 1 << 17  # numbers in a weight: a smaller one is multiplied before its slices are made
-WORTH_SHARING = 1 << 22  # numbers in a weight: reading 16 MiB takes long enough to wake another thread for it
+WORTH_SHARING = 1 << 19  # numbers in a weight: reading 2 MiB takes longer than waking another thread for it
 
 
 def linear(x: Array, weight: Array, bias: Array | None = None) -> Array:
@@ -35,7 +35,7 @@ def product(x: Array, weight: Array, out: Array | None = None) -> Array:
     BLAS repacks both matrices before it multiplies them, which pays where each number is used often. With one row
     nothing is repacked, and with hundreds it does not matter. Between them the weight, which is by far the larger, is
     - for a few rows, such as those of a batch that is decoded, taken in slices so small that BLAS reads them in place,
-      by all threads: two to three times as fast;
+      by all threads: up to three times as fast;
     - for some more the left factor: BLAS divides that one more finely, and the threads wait less.
     """
     N, D = x.shape

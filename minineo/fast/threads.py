@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import ctypes
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import copy_context
 from functools import cache
@@ -33,7 +33,7 @@ _lock = threading.Lock()
 _here = threading.local()  # `busy` in a thread that is at work on a share
 _inside = 0  # calls of `products_keep_to_their_thread` that have not ended
 _before = 1  # BLAS's threads before the first of them
-_pool: ThreadPoolExecutor | None = None
+_idle: list[_Helper] = []
 
 
 def count() -> int:
@@ -71,26 +71,69 @@ def each(function: Callable[[T], None], items: Iterable[T]) -> None:
             _here.busy = False
 
     with products_keep_to_their_thread():
-        others = _started(work, threads - 1)
+        helpers = _helpers(threads - 1)
+        for helper in helpers:
+            helper.begin(work)
         try:
             work()
-        finally:  # what has not begun by now will find nothing to do
-            errors = [other.exception() for other in others if not other.cancel()]
+        finally:
+            errors = [helper.end() for helper in helpers]
+            _idle.extend(helpers)
     for error in errors:
         if error is not None:
             raise error
 
 
-def _started(work: Callable[[], None], times: int) -> list[Future[None]]:
-    """The work, begun in other threads with the caller's context, such as `np.errstate`."""
-    global _pool
-    with _lock:
-        if _pool is None:
-            _pool = ThreadPoolExecutor(max(1, (os.cpu_count() or 1) - 1), thread_name_prefix="minineo")
+class _Helper(threading.Thread):
+    """A thread that waits for work, on a bare lock: what else there is to hand over work takes longer to wake."""
+
+    def __init__(self) -> None:
+        super().__init__(name="minineo", daemon=True)
+        self.begun, self.done = threading.Lock(), threading.Lock()
+        self.begun.acquire()
+        self.done.acquire()
+        self.work: Callable[[], None] | None = None
+        self.error: BaseException | None = None
+
+    def begin(self, work: Callable[[], None]) -> None:
+        """Have the work done, in the caller's context, such as `np.errstate`."""
+        context = copy_context()
+        self.work = lambda: context.run(work)
+        self.begun.release()
+
+    def end(self) -> BaseException | None:
+        """Wait for the end of the work, and what it raised; of work that has not begun by now, nothing is left."""
+        if not self.begun.acquire(blocking=False):
+            self.done.acquire()
+        self.work, error, self.error = None, self.error, None
+        return error
+
+    def run(self) -> None:
+        while True:
+            self.begun.acquire()
+            try:
+                assert self.work is not None
+                self.work()
+            except BaseException as error:  # whatever it is, it is the caller's
+                self.error = error
+            self.done.release()
+
+
+def _helpers(number: int) -> list[_Helper]:
+    """Threads that wait for work; fewer where no more can be started, as at the end of the interpreter."""
+    helpers: list[_Helper] = []
+    if sys.is_finalizing():  # those that there are run no more
+        return helpers
     try:
-        return [_pool.submit(copy_context().run, work) for _ in range(times)]
-    except RuntimeError:  # the interpreter is about to end, and starts no more threads: the caller's does it all
-        return []
+        for _ in range(number):
+            try:
+                helpers.append(_idle.pop())
+            except IndexError:
+                helpers.append(_Helper())
+                helpers[-1].start()
+    except RuntimeError:
+        del helpers[-1]
+    return helpers
 
 
 @contextmanager
@@ -139,8 +182,9 @@ def _openblas() -> tuple[Callable[[], int], Callable[[int], None]] | None:
 
 def _after_fork() -> None:
     """A process that is forked off has none of its parent's threads, nor what they had not finished."""
-    global _lock, _inside, _pool
-    _lock, _pool, _here.busy = threading.Lock(), None, False
+    global _lock, _inside
+    _lock, _here.busy = threading.Lock(), False
+    _idle.clear()
     functions = _openblas()
     if _inside and functions is not None:
         _inside = 0

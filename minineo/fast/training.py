@@ -21,6 +21,7 @@ from minineo.fast.activations import activation_and_slope
 from minineo.fast.attention_training import attention_backward, attention_to_keep, room_for_exponentials
 from minineo.fast.embedding import embedding_backward
 from minineo.fast.layer_norm import layer_norm_backward, layer_norm_to_keep
+from minineo.fast.layout import qkv_weight
 from minineo.fast.workspace import Workspace
 from minineo.layers.dropout import Masks
 from minineo.model.block import Params
@@ -228,7 +229,10 @@ class TrainingPass:
 
     def _qkv_weight(self, at: str) -> Array:
         """The weights of q, k and v as one, (3 D, D): one product reads its input once, and is a larger one."""
-        return np.concatenate([self.params[f"{at}.attn.attention.{name}_proj.weight"] for name in "qkv"])
+        weight = qkv_weight(self.params, at)
+        if weight is None:
+            weight = np.concatenate([self.params[f"{at}.attn.attention.{name}_proj.weight"] for name in "qkv"])
+        return weight
 
     def _memory(self, i: int, N: int, D: int, dtype: Any) -> Kept:
         """Room for what block i keeps: its own or, where blocks are run again, the same for all."""
