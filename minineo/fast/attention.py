@@ -56,7 +56,8 @@ def attention(
         for b in range(B):
             attend((b, slice(None)))
     else:
-        step = max(1, min(-(-H // count()), SCORES // (min(ROWS, T) * widest(S, window))))
+        share, fit = -(-H // count()), max(1, SCORES // (min(ROWS, T) * widest(S, window)))
+        step = -(-share // -(-share // fit))  # as many heads each time, so that all threads end together
         each(attend, [(b, slice(i, i + step)) for b in range(B) for i in range(0, H, step)])
     return z
 
@@ -70,23 +71,26 @@ def attend_from_one(q: Array, k: Array, v: Array, padding: Array | None, scores:
     products with weights they share, too. Those of a single text are shared by BLAS's own threads, which stay on
     their cores for a while, waiting for more: another thread would get there too late.
     """
-
-    def attend(heads: slice) -> None:
-        pattern, result = scores[:, heads], z[:, heads]
-        np.matmul(q[:, heads], k[:, heads].swapaxes(-1, -2), out=pattern)
-        if padding is not None:
-            np.copyto(pattern, np.finfo(pattern.dtype).min, where=padding)
-        pattern -= np.maximum.reduce(pattern, axis=-1, keepdims=True)
-        np.exp(pattern, out=pattern)
-        np.matmul(pattern, v[:, heads], out=result)
-        result /= np.add.reduce(pattern, axis=-1, keepdims=True)
-
     B, H = q.shape[:2]
     if not 1 < B <= FEW or k.size < READING_WORTH_SHARING:
-        attend(slice(None))
+        _attend_from_one(q, k, v, padding, scores, z)
         return
+
+    def attend(heads: slice) -> None:
+        _attend_from_one(q[:, heads], k[:, heads], v[:, heads], padding, scores[:, heads], z[:, heads])
+
     step = -(-H // count())
     each(attend, [slice(i, i + step) for i in range(0, H, step)])
+
+
+def _attend_from_one(q: Array, k: Array, v: Array, padding: Array | None, scores: Array, z: Array) -> None:
+    np.matmul(q, k.swapaxes(-1, -2), out=scores)
+    if padding is not None:
+        np.copyto(scores, np.finfo(scores.dtype).min, where=padding)
+    scores -= np.maximum.reduce(scores, axis=-1, keepdims=True)
+    np.exp(scores, out=scores)
+    np.matmul(scores, v, out=z)
+    z /= np.add.reduce(scores, axis=-1, keepdims=True)
 
 
 def widest(S: int, window: int | None) -> int:

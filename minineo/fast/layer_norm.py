@@ -30,8 +30,8 @@ def layer_norm(x: Array, weight: Array, bias: Array, epsilon: float) -> Array:
 def layer_norm_rows(x: Array, weight: Array, bias: Array, epsilon: float, y: Array) -> None:
     """Layer norm of rows x (N, D) that fit the cache into y (N, D)."""
     N, D = x.shape
-    if N == 1:  # mean and variance are two numbers, and sums along a row are products
-        np.subtract(x, float(x[0] @ np.ones(D, x.dtype)) / D, out=y)
+    if N == 1:  # mean and variance are two numbers
+        np.subtract(x, float(np.add.reduce(x[0])) / D, out=y)
         variance = float(y[0] @ y[0]) / D + epsilon
         if 0.0 < variance < math.inf:
             y *= 1.0 / math.sqrt(variance)
