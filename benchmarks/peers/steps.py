@@ -18,7 +18,7 @@ import numpy as np
 import minineo
 from benchmarks.shapes import BUNDLED, Shape
 from minineo.arrays import Array
-from minineo.fast import activations, attention, cache, layer_norm, threads, transformer
+from minineo.fast import activations, attention, cache, layer_norm, linear, threads, transformer
 from minineo.fast.decoding import Decoder
 from minineo.fast.linear import product
 from minineo.layers import activations as reference_activations
@@ -31,7 +31,7 @@ LAYERS = 12  # whose weights take turns, so that they are not in a cache when th
 ROUNDING = 1e-4  # of the largest number: sums taken in another order
 ENOUGH = 0.2  # seconds in which a call is repeated; the best counts
 CONTINUED = 48  # tokens after which a continuation begins again, so that its position stays what its name says
-SHARING = (threads, transformer, attention)  # the modules that ask for the number of threads
+SHARING = (threads, transformer, attention, linear)  # the modules that ask for the number of threads
 
 Work = Callable[[], Any]
 Pair = tuple[Work, Work]  # before and after: they return the same, an array or equal arrays in a sequence
@@ -57,6 +57,7 @@ class Steps:
             "8 single tokens, c_fc: stack of 8 matrices @ weight.T -> product": partial(products, D, 8, stacked),
             "8 rows, c_fc: x @ weight.T -> product": partial(products, D, 8, plain),
             "2 rows, c_fc: x @ weight.T -> product": partial(products, D, 2, plain),
+            "8 rows, c_fc: one thread -> threads share slices": partial(products_sharing, D, 8),
             "1 row, c_fc, weights in memory: (in, out) -> (out, in)": partial(products, D, 1, plain, turned=True),
             "8 rows, c_fc, weights in memory: (in, out) -> (out, in)": partial(products, D, 8, plain, turned=True),
             f"keys and values of {past} positions: concatenate -> in place": partial(append, shape, past),
@@ -115,7 +116,7 @@ def one_thread() -> int:
 
 
 def sharing(work: Work) -> Pair:
-    """Products shared out by BLAS, all else in one thread, against threads that share rows and heads."""
+    """Products shared out by BLAS or not at all, all else in one thread, against threads that share the work."""
 
     def alone() -> Any:
         with ExitStack() as stack:
@@ -220,6 +221,12 @@ def products(D: int, N: int, before: Callable[[Array, Array], Array], turned: bo
     x, weights = random(N, D), random(LAYERS, 4 * D, D)
     others = [np.ascontiguousarray(weight.T).T for weight in weights] if turned else list(weights)
     return lambda: [before(x, weight) for weight in others], lambda: [product(x, weight) for weight in weights]
+
+
+def products_sharing(D: int, N: int) -> Pair:
+    """N rows times the c_fc of every layer, whose slices are shared out."""
+    x, weights = random(N, D), random(LAYERS, 4 * D, D)
+    return sharing(lambda: [product(x, weight) for weight in weights])
 
 
 # Decoding
