@@ -184,6 +184,7 @@ def test_row_parts_are_all_rows_once(rows, threads_):
         parts = transformer.row_parts(rows)
     assert np.array_equal(np.concatenate([np.arange(rows)[part] for part in parts]), np.arange(rows))
     if len(parts) > 1:
+        assert len(parts) % threads_ == 0  # no core is without work
         sizes = [part.stop - part.start for part in parts]
         assert max(sizes) <= transformer.ROWS
         assert min(sizes[:-1]) >= transformer.FEWEST // 2
@@ -326,4 +327,10 @@ def test_token_losses(seed, rows, vocabulary, dtype):
     labels = np.random.default_rng(seed).integers(vocabulary, size=rows)
     logits = hidden @ weight.T
     expected = -log_softmax(logits)[np.arange(rows), labels]
-    assert_close(losses.token_losses(hidden, weight, labels), expected, largest=np.abs(logits).max())
+    for sharing in (1, 3):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(losses, "SCORED", 3)
+            for module in (losses, threads):
+                patch.setattr(module, "count", lambda sharing=sharing: sharing)
+            found = losses.token_losses(hidden, weight, labels)
+        assert_close(found, expected, largest=np.abs(logits).max())

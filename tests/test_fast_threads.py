@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -98,18 +99,60 @@ def test_an_error_in_another_thread_ends_the_work_and_is_raised():
     assert len(done) < 10_000
 
 
-def test_work_that_has_not_begun_by_its_end_never_does():
-    helper, done = threads._Helper(), []
-    helper.start()
+def test_a_job_is_done_once_or_not_at_all_and_never_after_its_end():
+    threads._hand_over([threads._Job(lambda: None)])  # somebody is there to help
+    done: list[int] = []
     for i in range(300):
-        helper.begin(lambda i=i: done.append(i))
+        job = threads._Job(lambda i=i: done.append(i))
+        threads._hand_over([job])
         while i % 3 == 0 and i not in done:
             time.sleep(0.0001)
-        assert helper.end() is None
+        job.end()
         before = list(done)
         if i % 10 == 0:
             time.sleep(0.001)
         assert done == before
+    assert len(set(done)) == len(done)
+
+
+INTERRUPTED = """
+import gc, signal, threading, time, weakref
+from minineo.fast import threads
+threads_of_blas = [3]
+threads._openblas = lambda: (lambda: threads_of_blas[-1], threads_of_blas.append)
+caller, ended, begun = threading.get_ident(), [], []
+class Big: pass
+big = Big()
+def slow(i, big=big):
+    begun.append(i)
+    if threading.get_ident() != caller:
+        time.sleep(0.6)
+        ended.append(i)
+    else:
+        while len(begun) < 3:
+            time.sleep(0.001)
+signal.signal(signal.SIGALRM, signal.default_int_handler)
+for _ in range(3):
+    signal.setitimer(signal.ITIMER_REAL, 0.3)
+    begun.clear()
+    ended.clear()
+    try:
+        threads.each(slow, range(3))
+    except KeyboardInterrupt:
+        print(len(ended) == 2, threads_of_blas[-1])
+print(threads.count(), threading.active_count())
+kept = weakref.ref(big)
+del slow, big
+time.sleep(0.1)
+gc.collect()
+print(kept() is None)
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="timers of signals are there on POSIX systems only")
+def test_an_interrupt_is_raised_when_all_have_come_to_rest_and_costs_no_thread():
+    run = subprocess.run([sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, timeout=60)
+    assert run.stdout == "True 3\n" * 3 + "3 3\nTrue\n", run.stderr
 
 
 @pytest.mark.usefixtures("three_threads")

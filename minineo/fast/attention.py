@@ -10,7 +10,6 @@ import math
 import numpy as np
 
 from minineo.arrays import Array
-from minineo.fast.linear import FEW
 from minineo.fast.threads import count, each
 from minineo.layers import attention as reference
 from minineo.tap import Tap, no_tap
@@ -67,12 +66,12 @@ def attend_from_one(q: Array, k: Array, v: Array, padding: Array | None, scores:
 
     `padding` (B, 1, 1, S) is True at keys that do not count, or None; `scores` (B, H, 1, S) is overwritten.
 
-    Keys and values are read once, faster by two cores than by one. So threads share the heads of a few texts, whose
-    products with weights they share, too. Those of a single text are shared by BLAS's own threads, which stay on
-    their cores for a while, waiting for more: another thread would get there too late.
+    Keys and values are read once, faster by several cores than by one, so that threads share the heads of a batch. Not
+    those of a single text: BLAS's own threads, which have just multiplied its one row with a weight, keep spinning on
+    their cores for a while, and another thread would get there too late.
     """
     B, H = q.shape[:2]
-    if not 1 < B <= FEW or k.size < READING_WORTH_SHARING:
+    if B == 1 or k.size < READING_WORTH_SHARING:
         _attend_from_one(q, k, v, padding, scores, z)
         return
 
@@ -84,6 +83,7 @@ def attend_from_one(q: Array, k: Array, v: Array, padding: Array | None, scores:
 
 
 def _attend_from_one(q: Array, k: Array, v: Array, padding: Array | None, scores: Array, z: Array) -> None:
+    """As `attend_from_one`, for the heads that are given, by the caller's thread."""
     np.matmul(q, k.swapaxes(-1, -2), out=scores)
     if padding is not None:
         np.copyto(scores, np.finfo(scores.dtype).min, where=padding)

@@ -35,12 +35,12 @@ def product(x: Array, weight: Array, out: Array | None = None) -> Array:
     BLAS repacks both matrices before it multiplies them, which pays where each number is used often. With one row
     nothing is repacked, and with hundreds it does not matter. Between them the weight, which is by far the larger, is
     - for a few rows, such as those of a batch that is decoded, taken in slices so small that BLAS reads them in place,
-      by all threads: up to three times as fast;
+      by all threads: up to three times as fast with AVX-512, about as fast with older instructions;
     - for some more the left factor: BLAS divides that one more finely, and the threads wait less.
     """
     N, D = x.shape
     if out is None:
-        out = np.empty((N, len(weight)), x.dtype)
+        out = np.empty((N, len(weight)), np.result_type(x, weight))
     if N <= 1 or N > SOME or weight.size < WORTH_SLICING:
         return np.matmul(x, weight.T, out=out)
     rows = min(SMALL_RESULT // N, SMALL_WORK // (N * D)) // 8 * 8

@@ -10,7 +10,7 @@ import numpy as np
 from minineo.arrays import Array
 from minineo.fast.linear import product
 from minineo.fast.pieces import pieces
-from minineo.fast.threads import each
+from minineo.fast.threads import count, each
 
 ROWS = 512  # rows whose logits exist at once
 SCORED = 256  # the same where each thread has its own
@@ -66,7 +66,12 @@ def token_losses(hidden: Array, weight: Array, labels: Array) -> Array:
             np.exp(part, out=part)
             losses[rows][piece] = np.log(np.add.reduce(part, axis=1)) - chosen
 
-    each(write, [slice(start, start + SCORED) for start in range(0, len(labels), SCORED)])
+    parts = [slice(start, start + SCORED) for start in range(0, len(labels), SCORED)]
+    if len(parts) < count():  # BLAS makes better use of all cores than a few threads of theirs
+        for part in parts:
+            write(part)
+    else:
+        each(write, parts)
     return losses
 
 

@@ -14,11 +14,13 @@ import ctypes
 import os
 import sys
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import copy_context
 from functools import cache
 from importlib import import_module
+from queue import SimpleQueue
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -29,11 +31,12 @@ OWN_THREADS = (
     1  # what its `get_parallel` says where it has threads of its own; OpenMP's cannot be changed under a product
 )
 
-_lock = threading.Lock()
+_lock = threading.RLock()
 _here = threading.local()  # `busy` in a thread that is at work on a share
 _inside = 0  # calls of `products_keep_to_their_thread` that have not ended
 _before = 1  # BLAS's threads before the first of them
-_idle: list[_Helper] = []
+_jobs: SimpleQueue[_Job] = SimpleQueue()
+_helpers = 0  # threads that wait for them
 
 
 def count() -> int:
@@ -47,8 +50,8 @@ def count() -> int:
 def each(function: Callable[[T], None], items: Iterable[T]) -> None:
     """Call the function with every item, in as many threads as there are; the caller's is one of them.
 
-    An error ends the work, and is raised here once all threads have come to rest. Within a share there are no further
-    shares: `each` then calls one by one.
+    An error or an interrupt ends the work, and is raised here once all threads have come to rest. Within a share there
+    are no further shares: `each` then calls one by one.
     """
     items = list(items)
     threads = min(count(), len(items)) if len(items) > 1 else 1
@@ -56,84 +59,105 @@ def each(function: Callable[[T], None], items: Iterable[T]) -> None:
         for item in items:
             function(item)
         return
-    todo = iter(items)
+    todo = deque(items)
 
     def work() -> None:
         _here.busy = True
         try:
-            for item in todo:
+            while True:
+                try:
+                    item = todo.popleft()
+                except IndexError:
+                    return
                 function(item)
         except BaseException:
-            for _ in todo:  # nothing is left for the others
-                pass
+            todo.clear()  # nothing is left for the others
             raise
         finally:
             _here.busy = False
 
+    jobs = [_Job(work) for _ in range(threads - 1)]
     with products_keep_to_their_thread():
-        helpers = _helpers(threads - 1)
-        for helper in helpers:
-            helper.begin(work)
         try:
+            _hand_over(jobs)
             work()
         finally:
-            errors = [helper.end() for helper in helpers]
-            _idle.extend(helpers)
-    for error in errors:
-        if error is not None:
-            raise error
+            todo.clear()
+            errors = _come_to_rest(jobs)
+    if errors:
+        try:
+            raise errors[0]
+        finally:
+            del errors, jobs  # its traceback holds this frame, and the frame would hold it, and all arrays with it
 
 
-class _Helper(threading.Thread):
-    """A thread that waits for work, on a bare lock: what else there is to hand over work takes longer to wake."""
+class _Job:
+    """Work for another thread, which is done once or, if its caller is quicker, not at all."""
 
-    def __init__(self) -> None:
-        super().__init__(name="minineo", daemon=True)
-        self.begun, self.done = threading.Lock(), threading.Lock()
-        self.begun.acquire()
+    def __init__(self, work: Callable[[], None]) -> None:
+        self.work, self.context = work, copy_context()  # with the caller's `np.errstate`
+        self.claim, self.done = threading.Lock(), threading.Lock()
         self.done.acquire()
-        self.work: Callable[[], None] | None = None
+        self.finished = False
         self.error: BaseException | None = None
 
-    def begin(self, work: Callable[[], None]) -> None:
-        """Have the work done, in the caller's context, such as `np.errstate`."""
-        context = copy_context()
-        self.work = lambda: context.run(work)
-        self.begun.release()
-
-    def end(self) -> BaseException | None:
-        """Wait for the end of the work, and what it raised; of work that has not begun by now, nothing is left."""
-        if not self.begun.acquire(blocking=False):
-            self.done.acquire()
-        self.work, error, self.error = None, self.error, None
-        return error
-
     def run(self) -> None:
-        while True:
-            self.begun.acquire()
+        """Do the work, unless it was claimed."""
+        if self.claim.acquire(blocking=False):
             try:
-                assert self.work is not None
-                self.work()
+                self.context.run(self.work)
             except BaseException as error:  # whatever it is, it is the caller's
                 self.error = error
-            self.done.release()
+        self.finished = True
+        self.done.release()
+
+    def end(self) -> None:
+        """Wait for the end of the work, or claim it; an interrupt at any moment leaves it so that `end` can go on."""
+        while not self.finished:
+            if self.claim.acquire(blocking=False):
+                self.finished = True
+            else:
+                self.done.acquire()
 
 
-def _helpers(number: int) -> list[_Helper]:
-    """Threads that wait for work; fewer where no more can be started, as at the end of the interpreter."""
-    helpers: list[_Helper] = []
-    if sys.is_finalizing():  # those that there are run no more
-        return helpers
-    try:
-        for _ in range(number):
+def _hand_over(jobs: list[_Job]) -> None:
+    """Have the jobs done by other threads, if such can be had: not at the end of the interpreter."""
+    global _helpers
+    if sys.is_finalizing():
+        return
+    with _lock:
+        try:
+            while _helpers < len(jobs):
+                threading.Thread(target=_help, name="minineo", daemon=True).start()
+                _helpers += 1
+        except RuntimeError:  # no more can be started: what nobody takes up, the caller claims
+            pass
+    for job in jobs:
+        _jobs.put(job)
+
+
+def _help() -> None:
+    """Do job after job. A bare queue wakes a thread sooner than a pool's futures do."""
+    jobs = _jobs
+    while True:
+        jobs.get().run()
+
+
+def _come_to_rest(jobs: list[_Job]) -> list[BaseException]:
+    """End all jobs, and only then raise an interrupt; returns what the jobs have raised."""
+    interrupt: BaseException | None = None
+    for job in jobs:
+        while not job.finished:
             try:
-                helpers.append(_idle.pop())
-            except IndexError:
-                helpers.append(_Helper())
-                helpers[-1].start()
-    except RuntimeError:
-        del helpers[-1]
-    return helpers
+                job.end()
+            except BaseException as error:  # raised by a signal's handler, while another thread still writes
+                interrupt = error
+    if interrupt is not None:
+        raise interrupt
+    errors = [job.error for job in jobs if job.error is not None]
+    for job in jobs:
+        job.error = None
+    return errors
 
 
 @contextmanager
@@ -145,18 +169,22 @@ def products_keep_to_their_thread() -> Iterator[None]:
         yield
         return
     get_threads, set_threads = functions
-    with _lock:
-        if _inside == 0:
-            _before = get_threads()
-            set_threads(1)
-        _inside += 1
+    inside = False
     try:
+        with _lock:
+            if _inside == 0:
+                _before = get_threads()
+            inside = True
+            _inside += 1
+            if _inside == 1:
+                set_threads(1)
         yield
     finally:
         with _lock:
-            _inside -= 1
-            if _inside == 0:
-                set_threads(_before)
+            if inside:
+                _inside -= 1
+                if _inside == 0:
+                    set_threads(_before)
 
 
 @cache
@@ -182,13 +210,13 @@ def _openblas() -> tuple[Callable[[], int], Callable[[int], None]] | None:
 
 def _after_fork() -> None:
     """A process that is forked off has none of its parent's threads, nor what they had not finished."""
-    global _lock, _inside
-    _lock, _here.busy = threading.Lock(), False
-    _idle.clear()
-    functions = _openblas()
-    if _inside and functions is not None:
+    global _lock, _inside, _jobs, _helpers
+    _lock, _jobs, _helpers, _here.busy = threading.RLock(), SimpleQueue(), 0, False
+    if _inside:
         _inside = 0
-        functions[1](_before)
+        functions = _openblas()
+        if functions is not None:
+            functions[1](_before)
 
 
 if hasattr(os, "register_at_fork"):

@@ -130,8 +130,8 @@ def _add_block(
 
 def row_parts(N: int) -> list[slice]:
     """Share out N rows, as many parts to each thread; all in one part where the parts' products would be slow ones."""
-    threads = min(count(), N // FEWEST)
-    if threads < 2:
+    threads = count()
+    if threads < 2 or threads * FEWEST > N:  # BLAS makes better use of all cores than a few threads of theirs
         return [slice(0, N)]
     step = -(-N // (threads * -(-N // (threads * ROWS))))
     return [slice(start, min(start + step, N)) for start in range(0, N, step)]

@@ -74,7 +74,7 @@ class GenerationArguments:
     early_stopping: bool | str = False
 
     # Speculative decoding: guesses that the model checks several at a time. The text is the same, or as likely.
-    prompt_lookup_num_tokens: int | None = None  # guess so many tokens: what followed the last ones earlier in the text
+    prompt_lookup_num_tokens: int | None = None  # guess at most so many: what followed the last ones before
     max_matching_ngram_size: int = 2  # how many last tokens to look for at most
     assistant_model: Any = None  # a smaller model of the same vocabulary, which guesses
     num_assistant_tokens: int = 20  # how many tokens it may guess at a time

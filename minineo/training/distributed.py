@@ -8,6 +8,7 @@ first one, rank 0, prepares the data and does all that is written or shown.
 from __future__ import annotations
 
 import os
+import stat
 import struct
 import sys
 import time
@@ -76,16 +77,18 @@ class Processes(Alone):
 
     def fail(self, error: BaseException) -> NoReturn:
         """Tell what has happened, and end all processes: the others would wait for this one for ever."""
-        if self.rank:
-            time.sleep(3.0)  # what has happened to all of them, the first one tells
-        if isinstance(error, TOLD_IN_ONE_LINE):
-            words = f"minineo: process {self.rank} of {self.size}: {error}\n"
-        else:
-            words = "".join(traceback.format_exception(error))
-        sys.stderr.write(words)
-        sys.stderr.flush()
-        _wait_until_read(sys.stderr)
-        self.world.Abort(130 if isinstance(error, KeyboardInterrupt) else 1)
+        try:
+            if self.rank:
+                time.sleep(3.0)  # what has happened to all of them, the first one tells
+            if isinstance(error, TOLD_IN_ONE_LINE):
+                words = f"minineo: process {self.rank} of {self.size}: {error}\n"
+            else:
+                words = "".join(traceback.format_exception(error))
+            sys.stderr.write(words)
+            sys.stderr.flush()
+            _wait_until_read(sys.stderr)
+        finally:  # whether or not there is anywhere to say it
+            self.world.Abort(130 if isinstance(error, KeyboardInterrupt) else 1)
         raise SystemExit(1)  # unreachable: Abort does not return
 
 
@@ -95,16 +98,17 @@ def _wait_until_read(stream: TextIO, seconds: float = 10.0) -> None:
     mpiexec passes on what its processes print, but reads no more of it once one of them has asked for an Abort: on a
     busy machine the reason would be lost.
     """
-    end = time.monotonic() + seconds
     try:
         import fcntl
         import termios
 
-        while struct.unpack("i", fcntl.ioctl(stream.fileno(), termios.FIONREAD, bytes(4)))[0]:
-            if time.monotonic() > end:
-                break
+        is_pipe = stat.S_ISFIFO(os.fstat(stream.fileno()).st_mode)
+        end = time.monotonic() + seconds
+        while is_pipe and time.monotonic() < end:
+            if not struct.unpack("i", fcntl.ioctl(stream.fileno(), termios.FIONREAD, bytes(4)))[0]:
+                return
             time.sleep(0.01)
-    except (ImportError, OSError):  # not a pipe, or not Unix: who reads cannot be asked
+    except (ImportError, OSError):  # not a file, or not Unix: who reads cannot be asked
         time.sleep(0.5)
 
 
