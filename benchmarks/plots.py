@@ -10,20 +10,26 @@ from benchmarks.machine import summary
 
 # Okabe and Ito's palette
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442")
-REFERENCE = {  # what the bars are relative to, in the parts that have bars
+REFERENCE = {  # what the bars are relative to; `memory` has curves
     "decode": "HF float32",
     "forward": "HF float32",
     "batch": "HF float32",
     "tokenizer": "tokenizers",
     "learn": "tokenizers",
+    "speculative": "minineo, plain",
+    "score": "its forward passes",
+    "steps": "before",
     "layers": "the reference",
+    "threads": "minineo, 1 thread",
+    "train": "HF float32",
+    "startup": "HF float32",
     "gpu": "HF eager",
 }
 Report = dict[str, Any]
 
 
 def draw(reports: dict[str, Report], folder: Path) -> None:
-    """Write a plot for each part that has one."""
+    """Write a plot for each part."""
     if find_spec("matplotlib") is None:
         print('  no plots, since matplotlib cannot be imported: pip install -e ".[bench]"')
         return
