@@ -70,7 +70,9 @@ def bars(report: Report, reference: str) -> Any:
         ]
         places = [row + i * height for row, _ in rows]
         drawn = axes.barh(places, [ratio for _, ratio in rows], height, label=peer, color=COLOURS[i % len(COLOURS)])
-        axes.bar_label(drawn, fmt="%.2g", padding=2, fontsize=7)
+        axes.bar_label(
+            drawn, fmt=lambda ratio: f"{ratio:.2g}" if ratio < 100 else f"{ratio:.0f}", padding=2, fontsize=7
+        )
     limits = [(row, best.get((work, report["limit"]))) for row, work in enumerate(works)]
     every = [
         best[work, reference] / seconds for (work, peer), seconds in best.items() if peer in peers and work in works
